@@ -26,7 +26,9 @@ class Sampling:
 class Token:
     """A piece of the answer and the natural logarithm of its probability before any sampling filter.
 
-    `text` may be empty while a character that spans several tokens is incomplete.
+    That is the softmax over the whole vocabulary of the model's own logits: no temperature, top_p, bias or schema.
+    `text` is empty for the token that ends the answer, and may be while a character that spans several tokens or a
+    possible stop text is incomplete.
     """
 
     text: str
@@ -36,22 +38,28 @@ class Token:
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """A whole answer. `finish` is "stop" (the model ended it) or "length" (it was cut at max_tokens); times in
-    seconds of wall clock, `first_seconds` up to the first token."""
+    seconds of wall clock, `first_seconds` up to the first token.
+
+    `answer_tokens` counts all tokens made, the ending one included; `tokens` may be fewer, since llama.cpp reports no
+    probability for a token that leaves a character incomplete.
+    """
 
     text: str
     tokens: tuple[Token, ...]
     finish: str
     prompt_tokens: int
+    answer_tokens: int
     first_seconds: float
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The last item of a stream."""
+    """The last item of a stream; `answer_tokens` counts all tokens made (None: as many as were streamed)."""
 
     finish: str
     prompt_tokens: int
+    answer_tokens: int | None = None
 
 
 class Engine(Protocol):
@@ -105,6 +113,7 @@ def collect(stream: Iterable[Token | Finished], started: float | None = None) ->
         tokens=tuple(tokens),
         finish=end.finish,
         prompt_tokens=end.prompt_tokens,
+        answer_tokens=len(tokens) if end.answer_tokens is None else end.answer_tokens,
         first_seconds=first,
         seconds=time.perf_counter() - begin,
     )

@@ -1,0 +1,164 @@
+"""Turns a GGUF file into the Hugging Face layout once, so that training can load it in about a second.
+
+The weights are dequantised through transformers and kept in float16. Against float32 that costs a KL divergence of
+3e-6 on SmolLM2-135M Q4_1 (the next-token distribution of text, mean over positions) for half the disk, where bfloat16
+costs 1e-4, since scale x q + minimum needs more than its 8 bits. Values beyond float16's range fall back to float32.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from werkmeister.bases.gguf_header import GgufHeader
+from werkmeister.errors import BaseModelError
+from werkmeister.machine import need_disk
+from werkmeister.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Rises when the method below changes, so that folders prepared by an older one are made again.
+VERSION = 1
+# `tokenizer.ggml.pre` → how llama.cpp splits a text before byte-pair merging, as (digits one by one, pattern or "" for
+# GPT-2's own). The converter of transformers ignores this key and splits as GPT-2 does, which gives other tokens than
+# the served file for a number after a line break.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_SPLITS = {
+    "gpt-2": (False, ""),
+    "smollm": (True, ""),
+    "starcoder": (True, ""),
+    "refact": (True, ""),
+    "command-r": (True, ""),
+    "llama-bpe": (False, _LLAMA3),
+    "llama3": (False, _LLAMA3),
+    "llama-v3": (False, _LLAMA3),
+    "smaug-bpe": (False, _LLAMA3),
+    "qwen2": (False, _QWEN2),
+    "stablelm2": (False, _QWEN2),
+}
+
+
+def prepare(header: GgufHeader, folder: Path, progress: Progress) -> None:
+    """Write config.json, model.safetensors and the tokenizer of a GGUF file into the new folder `folder`.
+
+    The folder appears whole or not at all. Raises BaseModelError when transformers cannot read the architecture or
+    when dequantised values are not finite.
+    """
+    values = sum(tensor.values for tensor in header.tensors.values())
+    need_disk(folder.parent, values * 2, f"preparing {header.path.name}")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    progress.say(f"preparing {header.path.name} for training: dequantising {values / 1e6:.0f} M weights (once)")
+    try:
+        _write_tokenizer(header, partial, progress)
+        _write_model(header, partial)
+    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+        raise BaseModelError(
+            f"{header.path} ({header.architecture}) cannot be prepared for training: {error}",
+            hint="name the Hugging Face id of the same model instead",
+        ) from error
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _write_model(header: GgufHeader, folder: Path) -> None:
+    import torch
+
+    model = _dequantised(header, torch.float16)
+    if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+        model = _dequantised(header, torch.float32)
+        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+            raise ValueError("some of its weights are not finite numbers")
+    config = model.config
+    # transformers refuses to save what it read from a GGUF ("quantized with gguf"): the same class made afresh on no
+    # memory takes over the tensors and is saved instead.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.architectures = [type(model).__name__]
+    with torch.device("meta"):
+        fresh = type(model)(config)
+    fresh.load_state_dict(model.state_dict(), assign=True)
+    fresh.tie_weights()
+    fresh.generation_config = model.generation_config
+    fresh.save_pretrained(folder, max_shard_size="4GB")
+
+
+def _dequantised(header: GgufHeader, dtype: torch.dtype) -> PreTrainedModel:
+    import transformers
+
+    path = header.path
+    # Newer releases keep the blocks packed where they find a kernel for them, unless told otherwise.
+    packed = getattr(transformers, "GgufConfig", None)
+    options = {"quantization_config": packed(dequantize=True)} if packed else {}
+    model: PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=dtype, **options
+    )
+    _set_rope(header, model.config)
+    return model
+
+
+def _set_rope(header: GgufHeader, config: Any) -> None:
+    """Refuse what transformers drops without a word: rotary factors that stand in the GGUF as a tensor."""
+    for name in ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"):
+        if name in header.tensors and (config.rope_parameters or {}).get("rope_type", "default") == "default":
+            raise ValueError(f"its rotary factors ({name}) cannot be carried over")
+
+
+def _write_tokenizer(header: GgufHeader, folder: Path, progress: Progress) -> None:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        header.path.parent, gguf_file=header.path.name
+    )
+    metadata = header.metadata
+    if metadata.get("tokenizer.ggml.model") == "gpt2":
+        _set_split(tokenizer, str(metadata.get("tokenizer.ggml.pre", "gpt-2")), progress)
+    _set_begin(tokenizer, metadata)
+    # A class of one family (GemmaTokenizer) would build its own rules again when it is loaded; the general one takes
+    # what stands in tokenizer.json.
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        chat_template=metadata.get("tokenizer.chat_template"),
+        model_max_length=int(header.get("context_length")),
+        **{name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name)},
+    )
+    plain.save_pretrained(folder)
+
+
+def _set_split(tokenizer: PreTrainedTokenizerBase, kind: str, progress: Progress) -> None:
+    from tokenizers import Regex, pre_tokenizers
+
+    if kind not in _SPLITS:
+        progress.say(f"the tokenizer's split {kind!r} is not known here; export checks that token ids are equal")
+        return
+    digits, pattern = _SPLITS[kind]
+    steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
+    if pattern:
+        steps.append(pre_tokenizers.Split(Regex(pattern), behavior="isolated"))
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not pattern))
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
+
+
+def _set_begin(tokenizer: PreTrainedTokenizerBase, metadata: Mapping[str, Any]) -> None:
+    """Put the begin token in front of a text exactly when llama.cpp does."""
+    from tokenizers import processors
+
+    wanted = metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.model") == "llama")
+    begin = tokenizer.bos_token
+    if wanted and begin:
+        post = processors.TemplateProcessing(
+            single=f"{begin} $A", pair=f"{begin} $A {begin} $B:1", special_tokens=[(begin, tokenizer.bos_token_id)]
+        )
+    else:
+        post = processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
+    tokenizer.backend_tokenizer.post_processor = post

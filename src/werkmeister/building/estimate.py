@@ -1,0 +1,75 @@
+"""What a training will need, estimated from the model's shape and a probe of the machine; never a reading."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from werkmeister.bases.shape import Shape
+    from werkmeister.building.recipe import Recipe
+
+_SHARE_OF_MATMUL = 0.5
+"""Share of the bare matrix-product rate that training reaches: 0.45 to 0.65 measured on two cores (EXPERIMENTS.md)."""
+_LIBRARIES = 1.2e9
+"""Resident size of torch, transformers, peft and trl after loading (measured, EXPERIMENTS.md)."""
+_BYTES = {"nf4": 0.56, "bf16": 2.0, "fp16": 2.0, "fp32": 4.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Host memory on a CPU (GPU memory on a GPU) and disk in bytes, seconds of training."""
+
+    memory: float
+    disk: float
+    seconds: float
+
+
+def estimate_training(
+    shape: Shape, recipe: Recipe, *, rank: int, all_linear: bool, tokens: float, learnt_share: float, rate: float
+) -> Estimate:
+    """Estimate one run over `tokens` tokens, of which `learnt_share` carry a label, at `rate` FLOP/s of matmul.
+
+    A token costs 2 FLOP a weight forward and 2 backward (the frozen weights need no gradient of their own); the head
+    runs on learnt tokens alone. Activations: about 34 × width bytes a token and layer in 16 bits, plus the attention
+    scores of plain attention (Korthikanti et al. 2022, "Reducing Activation Recomputation").
+    """
+    embedding = shape.vocabulary * shape.width
+    body = shape.parameters - embedding * (1 if shape.tied else 2)
+    flops = tokens * (4 * body + 4 * embedding * learnt_share) * (1.5 if recipe.checkpointing else 1.0)
+    widths = 2 * shape.width + 2 * shape.key_heads * shape.head_width
+    inner = 3 * (shape.width + shape.inner) if all_linear else 0
+    adapter = shape.layers * rank * (2 * shape.heads * shape.head_width + widths + inner)
+    in_flight = recipe.micro_batch * recipe.max_length
+    wide = 2 if recipe.compute == "fp32" else 1
+    scores = 5 * shape.heads * recipe.max_length * wide if recipe.attention == "eager" else 0
+    kept = 2 if recipe.checkpointing else 34 * wide + 4 * wide * shape.inner / shape.width
+    activations = in_flight * shape.layers * (kept * shape.width + scores)
+    logits = in_flight * learnt_share * shape.vocabulary * 10
+    memory = shape.parameters * _BYTES[recipe.precision] + adapter * 16 + activations + logits
+    return Estimate(
+        memory=memory + (_LIBRARIES if recipe.device == "CPU" else 0.6e9),
+        disk=3 * adapter * 12,
+        seconds=flops / (rate * _SHARE_OF_MATMUL),
+    )
+
+
+def matmul_rate(compute: str, width: int) -> float:
+    """FLOP/s of products (512 × width) · (width × width) in the given precision, probed for about half a second."""
+    import torch
+
+    from werkmeister.building.recipe import torch_dtype
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.randn(512, width, device=device).to(torch_dtype(compute))
+    b = torch.randn(width, width, device=device).to(torch_dtype(compute))
+    for _ in range(3):
+        c = a @ b
+    count, begin = 0, time.perf_counter()
+    while time.perf_counter() - begin < 0.5:
+        for _ in range(10):
+            c = a @ b
+        float(c[0, 0])  # Waits for the device.
+        count += 10
+    return count * 2 * 512 * width * width / (time.perf_counter() - begin)

@@ -1,0 +1,141 @@
+"""Weights, read row by row in float32, wherever they lie; the merge of base and adapter is one such view.
+
+Nothing here holds a whole model: a reader asks for some rows of one tensor, and gets base + scale · B·A for just these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import libgguf
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from werkmeister.building.adapter import Adapter, Delta, Floats, for_gguf
+from werkmeister.building.gguf_file import GgufFile, Tensor, decode, read_gguf, row_bytes
+from werkmeister.errors import ArtefactError, BaseModelError
+
+ARCHITECTURES = ("llama", "qwen3", "gemma3", "phi3")
+
+
+class Weights(Protocol):
+    """A model's metadata and tensors in GGUF names and order; `Tensor.type` is the type in which it is stored."""
+
+    @property
+    def metadata(self) -> Mapping[str, bytes]:
+        """Raw GGUF values by key."""
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """What there is, in the order of the file to write."""
+
+    def rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        """Rows `start` to `stop` of a tensor, float32 [stop - start, width]; a vector is one row."""
+
+    def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
+        """The same rows as they are stored, or None when they are not stored in that form (converted, merged)."""
+
+
+class GgufWeights:
+    """The weights of a GGUF, dequantised as they are read."""
+
+    def __init__(self, path: Path) -> None:
+        self.file: GgufFile = read_gguf(path)
+        self.metadata: Mapping[str, bytes] = self.file.metadata
+        self.tensors: Sequence[Tensor] = self.file.tensors
+        self._data: npt_bytes = np.memmap(path, dtype=np.uint8, mode="r")
+
+    def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
+        """The bytes of these rows as the file has them."""
+        return self._bytes(tensor, start, stop).tobytes()
+
+    def rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        """These rows in float32. Raises BaseModelError for a type that cannot be dequantised."""
+        return dequantise(self._bytes(tensor, start, stop), tensor)
+
+    def _bytes(self, tensor: Tensor, start: int, stop: int) -> npt_bytes:
+        size = row_bytes(tensor.type, tensor.width)
+        begin = self.file.offsets[tensor.name]
+        return self._data[begin + start * size : begin + stop * size]
+
+
+npt_bytes = Any
+
+
+def dequantise(data: npt_bytes, tensor: Tensor) -> Floats:
+    """Bytes of whole rows of a tensor as float32 [rows, width]."""
+    plain = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
+    if tensor.type in plain:
+        return data.view(plain[tensor.type]).astype(np.float32).reshape(-1, tensor.width)
+    if tensor.type == "BF16":
+        wide = data.view(np.uint16).astype(np.uint32) << np.uint32(16)
+        return wide.view(np.float32).reshape(-1, tensor.width)
+    rows = data.reshape(-1, row_bytes(tensor.type, tensor.width))
+    try:
+        found: Floats = libgguf.dequantize_rows(rows, GGMLQuantizationType[tensor.type], tensor.width)
+    except ValueError as error:
+        raise BaseModelError(
+            f"tensor {tensor.name} has the type {tensor.type}, which cannot be read ({error})",
+            hint="name a base in F16, Q8_0 or a K-quant",
+        ) from error
+    return found
+
+
+class Merged:
+    """Base plus adapter: the touched tensors are base + scale · B·A in float32, the others as they are."""
+
+    def __init__(self, base: Weights, deltas: Mapping[str, Delta]) -> None:
+        self._base = base
+        self._deltas = deltas
+        self.metadata: Mapping[str, bytes] = base.metadata
+        self.tensors: Sequence[Tensor] = base.tensors
+        _check_shapes(base, deltas)
+
+    def rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
+        """Rows of the merged tensor."""
+        rows = self._base.rows(tensor, start, stop)
+        delta = self._deltas.get(tensor.name)
+        return rows if delta is None else rows + delta.rows(start, stop)
+
+    def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
+        """The base's own bytes, of tensors that the adapter leaves alone."""
+        return None if tensor.name in self._deltas else self._base.stored(tensor, start, stop)
+
+
+def deltas_for(weights: Weights, adapter: Adapter) -> dict[str, Delta]:
+    """The adapter's deltas in the names and row order of these weights.
+
+    Raises BaseModelError for an architecture whose row order is not known to Werkmeister, ArtefactError when the
+    adapter does not fit the base.
+    """
+    architecture = decode(weights.metadata["general.architecture"])
+    if architecture not in ARCHITECTURES:
+        raise BaseModelError(
+            f"the base has the architecture {architecture!r}, which export does not know",
+            hint=f"choose a base of one of these: {', '.join(ARCHITECTURES)}",
+        )
+
+    def count(key: str, default: int | None = None) -> int:
+        raw = weights.metadata.get(f"{architecture}.{key}")
+        value = default if raw is None else decode(raw)
+        if not isinstance(value, int):
+            raise BaseModelError(f"the base's {architecture}.{key} is {value!r}, and one number is needed")
+        return value
+
+    heads = count("attention.head_count")
+    return for_gguf(adapter, architecture, heads, count("attention.head_count_kv", heads), count("block_count"))
+
+
+def _check_shapes(base: Weights, deltas: Mapping[str, Delta]) -> None:
+    shapes = {tensor.name: tensor.shape for tensor in base.tensors}
+    problems = []
+    for name, delta in deltas.items():
+        wanted = (delta.b.shape[0], delta.a.shape[1])
+        if name not in shapes:
+            problems.append(f"the base has no tensor {name} of its own (output and embedding may be tied)")
+        elif shapes[name] != wanted:
+            problems.append(f"{name} is {shapes[name]} in the base and {wanted} in the adapter")
+    if problems:
+        raise ArtefactError("the adapter does not fit the base", problems=problems, hint="train again on this base")

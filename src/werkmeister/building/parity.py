@@ -1,0 +1,149 @@
+"""The parity gate: does the served file do what the trained model does?
+
+The trained model (transformers and PEFT, float32) is the reference. The served file is read by llama.cpp, which shares
+no code with it, so a wrong row order, a forgotten adapter, another template or a lost end token shows in the figures
+and not in front of a customer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from werkmeister.building.trained import Point, Prompt, Reference
+from werkmeister.engines.engine import Sampling, reply
+from werkmeister.engines.llama import LlamaEngine
+from werkmeister.errors import ParityError
+from werkmeister.progress import Progress
+
+# Tokens whose probabilities are fetched from llama.cpp; all others count as one.
+_TOP = 256
+# max |Δ logprob| is taken over tokens that the trained model gives at least this probability.
+_LIKELY = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What a file may differ by: mean KL (nats), max |Δ logprob| of likely tokens, share of equal first choices, and
+    how far the adapter's effect may be from the trained one (1 = the same, 0 = ignored)."""
+
+    kl: float
+    delta: float
+    top1: float
+    effect: float
+
+
+# PLACEHOLDER-TABLE
+BOUNDS: Mapping[str, Bound] = {
+    "F16": Bound(kl=1e-4, delta=0.05, top1=0.95, effect=0.05),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What the gate measured on one file; `effect` is None when the adapter changes nothing at these positions."""
+
+    kl: float
+    delta: float
+    top1: float
+    effect: float | None
+    prompts: int
+    positions: int
+    ended: int
+    to_end: int
+    worst: str
+
+    def measures(self) -> dict[str, float | int | str | None]:
+        """The figures as the manifest keeps them."""
+        return asdict(self)
+
+
+def check(path: Path, kind: str, reference: Reference, *, adapter: Path | None = None, progress: Progress) -> Figures:
+    """Compare one file (with `adapter` laid over it, where given) with the trained model.
+
+    `kind` is the file type whose row of `BOUNDS` applies. Raises ParityError naming file, prompt, figures and next
+    step when token ids differ, a figure is beyond its bound, or answers do not end.
+    """
+    context = max(len(prompt.ids) + len(prompt.answer) for prompt in reference.prompts) + reference.room
+    label = path.name if adapter is None else f"{adapter.name} on {path.name}"
+    steps = len(reference.points) + len(reference.to_end)
+    with (
+        progress.track(f"checking {label}", steps) as track,
+        LlamaEngine(path, context_length=min(context, reference.context_length), adapter=adapter) as engine,
+    ):
+        for prompt in reference.prompts:
+            _same_ids(label, prompt, engine.prompt_ids(prompt.conversation))
+        compared = []
+        for point in reference.points:
+            ids = [*point.prompt.ids, *point.prompt.answer[: point.place]]
+            compared.append(_compare(point, engine.logprobs_after(ids, min(_TOP, len(point.trained)))))
+            track.advance(1, kl=f"{np.mean([entry.kl for entry in compared]):.1e}")
+        ended = 0
+        for prompt, tokens in reference.to_end:
+            sampling = Sampling(max_tokens=min(2 * tokens + 32, engine.context_length - len(prompt.ids)))
+            ended += reply(engine, prompt.conversation, sampling).finish == "stop"
+            track.advance(1)
+    figures = _figures(reference, compared, ended)
+    _judge(label, kind, reference, figures)
+    return figures
+
+
+@dataclass(frozen=True)
+class _Compared:
+    kl: float
+    delta: float
+    same: bool
+    along: float  # the served change along the trained change, times the latter's square
+    square: float
+
+
+def _compare(point: Point, served: Mapping[int, float]) -> _Compared:
+    ids = np.fromiter(served.keys(), dtype=np.int64)
+    q = np.fromiter(served.values(), dtype=np.float64)
+    p = point.trained[ids].astype(np.float64)
+    rest_p, rest_q = _rest(p), _rest(q)
+    kl = float(np.sum(np.exp(p) * (p - q)))
+    if len(ids) < len(point.trained):
+        kl += rest_p * math.log(rest_p / rest_q)
+    likely = np.flatnonzero(point.trained >= math.log(_LIKELY))
+    lowest = float(q.min())
+    delta = max((abs(float(point.trained[i]) - served.get(int(i), lowest)) for i in likely), default=0.0)
+    changed, moved = _centred(p - point.base[ids]), _centred(q - point.base[ids])
+    return _Compared(
+        kl=max(kl, 0.0),
+        delta=delta,
+        same=int(ids[q.argmax()]) == int(point.trained.argmax()),
+        along=float(changed @ moved),
+        square=float(changed @ changed),
+    )
+
+
+def _rest(logprobs: npt.NDArray[np.float64]) -> float:
+    """The probability of all that is not listed; never zero, since it is divided by."""
+    return max(1.0 - float(np.exp(logprobs).sum()), 1e-9)
+
+
+def _centred(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    centred: npt.NDArray[np.float64] = values - values.mean()
+    return centred
+
+
+def _figures(reference: Reference, compared: Sequence[_Compared], ended: int) -> Figures:
+    square = sum(entry.square for entry in compared)
+    worst = max(range(len(compared)), key=lambda i: compared[i].kl)
+    return Figures(
+        kl=float(np.mean([entry.kl for entry in compared])),
+        delta=max(entry.delta for entry in compared),
+        top1=float(np.mean([entry.same for entry in compared])),
+        effect=sum(entry.along for entry in compared) / square if square > 1e-9 else None,
+        prompts=len(reference.prompts),
+        positions=len(compared),
+        ended=ended,
+        to_end=len(reference.to_end),
+        worst=reference.points[worst].prompt.conversation[-1].content,
+    )

@@ -1,0 +1,178 @@
+"""Write weights as a GGUF of a given file type, choosing each tensor's type as llama.cpp's own quantiser does."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import libgguf
+import numpy as np
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, LlamaFileType
+
+from werkmeister.building.gguf_file import Tensor, block_width, encode, file_size, write_gguf
+from werkmeister.building.merge import Weights
+from werkmeister.errors import BaseModelError
+from werkmeister.machine import in_words, need_disk, threads_by_load
+from werkmeister.progress import Progress, Track
+
+# The type that most tensors of a file get.
+DEFAULT_TYPE = {
+    **{name: name for name in ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0")},
+    **{"Q5_K_M": "Q5_K", "Q5_K_S": "Q5_K", "Q4_K_M": "Q4_K", "Q4_K_S": "Q4_K"},
+}
+# Rows whose width is no multiple of 256 cannot take a K-quant.
+_FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+_CHUNK = 8 * 2**20  # bytes of float32 that one thread works on
+_BLOCK = re.compile(r"blk\.(\d+)\.")
+
+
+def planned(tensors: Sequence[Tensor], file_type: str) -> tuple[Tensor, ...]:
+    """The tensors of a file of that type, each with its own type.
+
+    Source: llama_tensor_get_type_impl and tensor_type_fallback in llama.cpp's llama-quant.cpp (August 2026), for dense
+    models, without importance matrix. In the _M mixes a third of the layers keep attn_v and ffn_down in more bits.
+    """
+    layers = {kind: _layers(tensors, kind) for kind in ("attn_v.weight", "ffn_down.weight")}
+    tied = all(tensor.name != "output.weight" for tensor in tensors)
+    return tuple(replace(tensor, type=_type_of(tensor, file_type, tied, layers)) for tensor in tensors)
+
+
+def _layers(tensors: Sequence[Tensor], kind: str) -> dict[str, tuple[int, int]]:
+    """Tensor name → (its place among its kind, how many there are), in the order of the layers."""
+    found = [tensor.name for tensor in tensors if tensor.name.endswith(kind)]
+    found.sort(key=lambda name: int(_BLOCK.match(name)[1]) if _BLOCK.match(name) else -1)  # type: ignore[index]
+    return {name: (place, len(found)) for place, name in enumerate(found)}
+
+
+def _type_of(tensor: Tensor, file_type: str, tied: bool, layers: Mapping[str, Mapping[str, tuple[int, int]]]) -> str:
+    if len(tensor.shape) < 2 or not tensor.name.endswith("weight") or "_norm.weight" in tensor.name:
+        return "F32"
+    default = DEFAULT_TYPE[file_type]
+    if block_width(default) == 1:
+        return default
+    chosen = _mixed(tensor, file_type, default, tied, layers)
+    if tensor.width % block_width(chosen):
+        chosen = _FALLBACK.get(chosen, "F16")
+    return chosen if tensor.width % block_width(chosen) == 0 else "F16"
+
+
+def _mixed(
+    tensor: Tensor, file_type: str, default: str, tied: bool, layers: Mapping[str, Mapping[str, tuple[int, int]]]
+) -> str:
+    name = tensor.name
+    if name == "output.weight" or (tied and name == "token_embd.weight"):
+        return "Q8_0" if default == "Q8_0" or tensor.width % block_width(default) else "Q6_K"
+    if name.endswith("attn_qkv.weight"):
+        return {"Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}.get(file_type, default)
+    for kind, places in layers.items():
+        if name not in places:
+            continue
+        place, count = places[name]
+        if file_type in ("Q4_K_M", "Q5_K_M") and _gets_more_bits(place, count):
+            return "Q6_K"
+        first = 4 if kind == "attn_v.weight" else count // 8
+        if file_type == "Q4_K_S" and place < first:
+            return "Q5_K"
+    return default
+
+
+def _gets_more_bits(place: int, count: int) -> bool:
+    return place < count // 8 or place >= 7 * count // 8 or (place - count // 8) % 3 == 2
+
+
+def quantise(
+    weights: Weights, path: Path, file_type: str, *, changed: Mapping[str, bytes] | None = None, progress: Progress
+) -> int:
+    """Write `weights` to `path` as a GGUF of `file_type` and return its size in bytes.
+
+    `changed` are metadata values to set beside general.file_type and general.quantization_version; all others are
+    copied byte for byte. A few chunks of rows are in memory at a time, never a whole tensor. Raises MachineError when
+    the disk has too little room, BaseModelError when a weight does not fit the type, OSError as the system does.
+    """
+    tensors = planned(weights.tensors, file_type)
+    metadata = {
+        **weights.metadata,
+        **(changed or {}),
+        "general.file_type": encode(int(_file_type(file_type))),
+        "general.quantization_version": encode(int(GGML_QUANT_VERSION)),
+    }
+    size = file_size(metadata, tensors)
+    need_disk(path.parent, size, f"the {file_type} file ({path.name})")
+    stored = {tensor.name: tensor for tensor in weights.tensors}
+    threads = threads_by_load()
+    with progress.track(f"writing {path.name}", size) as track, ThreadPoolExecutor(threads) as pool:
+        gauge = _Gauge(track)
+
+        def chunks(tensor: Tensor) -> Iterator[bytes]:
+            made = _in_order(pool, threads + 1, _jobs(weights, stored[tensor.name], tensor))
+            return gauge.passing(made)
+
+        write_gguf(path, metadata, tensors, chunks)
+    return size
+
+
+def _file_type(name: str) -> LlamaFileType:
+    return LlamaFileType.ALL_F32 if name == "F32" else LlamaFileType[f"MOSTLY_{name}"]
+
+
+class _Gauge:
+    """Moves a bar on by bytes and shows the speed."""
+
+    def __init__(self, track: Track) -> None:
+        self._track = track
+        self._began = time.perf_counter()
+        self._bytes = 0
+
+    def passing(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Hand chunks on and count them once they are written."""
+        for chunk in chunks:
+            yield chunk
+            self._bytes += len(chunk)
+            seconds = max(time.perf_counter() - self._began, 1e-9)
+            self._track.advance(len(chunk), speed=f"{in_words(self._bytes / seconds)}/s")
+
+
+def _jobs(weights: Weights, stored: Tensor, tensor: Tensor) -> Iterator[Callable[[], bytes]]:
+    """One job for each chunk of rows of a tensor."""
+    step = max(1, _CHUNK // (4 * tensor.width))
+
+    def make(start: int, stop: int) -> bytes:
+        kept = weights.stored(stored, start, stop) if stored.type == tensor.type else None
+        return _encoded(weights.rows(stored, start, stop), tensor) if kept is None else kept
+
+    for start in range(0, tensor.rows, step):
+        yield partial(make, start, min(start + step, tensor.rows))
+
+
+def _in_order(pool: ThreadPoolExecutor, ahead: int, jobs: Iterable[Callable[[], bytes]]) -> Iterator[bytes]:
+    """The results of jobs in their order, never more than `ahead` of them at once (libgguf frees the interpreter)."""
+    waiting: deque[Future[bytes]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(job))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _encoded(rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]], tensor: Tensor) -> bytes:
+    if not np.isfinite(rows).all():
+        raise BaseModelError(f"tensor {tensor.name} holds numbers that are not finite", hint="train again")
+    if tensor.type == "F32":
+        return rows.tobytes()
+    if tensor.type == "F16":
+        with np.errstate(over="ignore"):
+            halves = rows.astype(np.float16)
+        if not np.isfinite(halves).all():
+            raise BaseModelError(
+                f"tensor {tensor.name} does not fit into F16", hint="take BF16 or Q8_0 in export.files"
+            )
+        return halves.tobytes()
+    packed: bytes = libgguf.quantize_rows(rows, GGMLQuantizationType[tensor.type]).tobytes()
+    return packed

@@ -1,0 +1,169 @@
+"""The command line: one thin function a verb over one public function each; heavy imports stand inside."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from werkmeister import __version__
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+_EXPERT = click.argument("expert", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+_SET = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
+_AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing changed.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="werkmeister")
+def main() -> None:
+    """Make a private, measured expert out of a small language model, and run it on your own hardware."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def _verb(function: Verb) -> Verb:
+    """Turn errors into exit codes: 2 for what the person can mend, 1 for ours, 130 for Ctrl-C."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, as_json: bool, **options: Any) -> None:
+        from werkmeister.errors import StoppedByUser, WerkmeisterError
+        from werkmeister.machine import explain_os_error
+
+        try:
+            function(*args, as_json=as_json, **options)
+            return
+        except WerkmeisterError as error:
+            told: WerkmeisterError = error
+        except OSError as error:
+            explained = explain_os_error(error)
+            if explained is None:
+                raise
+            told = explained
+        except KeyboardInterrupt:
+            told = StoppedByUser("stopped; what was complete is kept", hint="the same command goes on from there")
+        from werkmeister.console import show_error
+
+        show_error(told, as_json=as_json)
+        sys.exit(told.exit_code)
+
+    return _JSON(guarded)  # type: ignore[return-value]
+
+
+@main.command()
+@_EXPERT
+@click.option("--base", default="smollm2-135m", show_default=True, help="Base model of the new expert.")
+@_verb
+def new(expert: Path, base: str, as_json: bool) -> None:
+    """Make a folder with a commented expert.toml and an examples file."""
+    from werkmeister.console import show_json
+    from werkmeister.starting import new_expert
+
+    files = new_expert(expert, base)
+    if as_json:
+        show_json({"expert": str(expert), "files": [str(file) for file in files]})
+    else:
+        print(f"Made {', '.join(str(file) for file in files)}\nNext: werkmeister check {expert}")
+
+
+@main.command()
+@_EXPERT
+@_SET
+@_verb
+def check(expert: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say what a build will do, need and take, before any work."""
+    from werkmeister.checking import check_expert, show_check
+    from werkmeister.console import live, show_json
+    from werkmeister.pipeline import read_expert
+
+    found = check_expert(read_expert(expert, overrides), progress=live())
+    if as_json:
+        show_json(found)
+    else:
+        show_check(found)
+
+
+@main.command()
+@_EXPERT
+@_SET
+@click.option("--finish", is_flag=True, help="End an interrupted training with its best checkpoint.")
+@_verb
+def build(expert: Path, overrides: tuple[str, ...], finish: bool, as_json: bool) -> None:
+    """Dataset, train, export, exam: run what is missing or stale."""
+    from werkmeister.console import live
+    from werkmeister.pipeline import build as run
+    from werkmeister.pipeline import read_expert
+    from werkmeister.showing import show_build
+
+    show_build(run(read_expert(expert, overrides), progress=live(), finish=finish), as_json=as_json)
+
+
+def _stage(stage: str, help_text: str, finishing: bool = False) -> None:
+    """Declare the verb that runs one stage alone."""
+
+    @_verb
+    def run(expert: Path, overrides: tuple[str, ...], again: bool, as_json: bool, finish: bool = False) -> None:
+        from werkmeister.console import live
+        from werkmeister.pipeline import read_expert, run_stage
+        from werkmeister.showing import show_stage
+
+        done = run_stage(read_expert(expert, overrides), stage, progress=live(), finish=finish, again=again)
+        show_stage(done, as_json=as_json)
+
+    if finishing:
+        run = click.option("--finish", is_flag=True, help="End an interrupted run with its best checkpoint.")(run)
+    main.command(stage, help=help_text)(_EXPERT(_SET(_AGAIN(run))))
+
+
+_stage("dataset", "Read the examples, remove duplicates, and divide them into train, valid and exam.")
+_stage("train", "Train the adapter (QLoRA) on the dataset.", finishing=True)
+_stage("export", "Merge, write GGUF, quantise, and compare each file with the trained model.")
+_stage("exam", "Put the held-out exam to base, baseline, adapter and every file.")
+
+
+@main.command()
+@_EXPERT
+@click.argument("question")
+@_SET
+@click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
+@_verb
+def ask(expert: Path, question: str, overrides: tuple[str, ...], file: str, as_json: bool) -> None:
+    """Put one question to the expert."""
+    from werkmeister.consulting.expert import ask_once, open_expert
+    from werkmeister.console import show_json
+    from werkmeister.pipeline import read_expert
+
+    with open_expert(expert, file=file, settings=read_expert(expert, overrides).table("ask")) as opened:
+        answer = ask_once(opened, question, write=None if as_json else _write)
+    if as_json:
+        show_json(answer.as_json())
+
+
+@main.command()
+@_EXPERT
+@_SET
+@click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
+@_verb
+def chat(expert: Path, overrides: tuple[str, ...], file: str, as_json: bool) -> None:
+    """Talk with the expert in the terminal; with --json one answer a line."""
+    from werkmeister.consulting.conversing import converse
+    from werkmeister.consulting.expert import open_expert
+    from werkmeister.pipeline import read_expert
+
+    with open_expert(expert, file=file, settings=read_expert(expert, overrides).table("ask")) as opened:
+        converse(opened, write=_write, as_json=as_json)
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    main()

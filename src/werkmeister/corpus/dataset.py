@@ -1,0 +1,254 @@
+"""The stage dataset: example files in; train, valid and exam out, with a report of what was dropped and why."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from werkmeister.artefact import Artefact, making, open_artefact, sha256_of
+from werkmeister.bases.base import Base
+from werkmeister.chat import Example, Message, write_examples
+from werkmeister.config import as_json, setting
+from werkmeister.progress import Progress
+
+if TYPE_CHECKING:
+    from werkmeister.corpus.duplicates import Dropped
+    from werkmeister.corpus.hub import HubName
+    from werkmeister.corpus.reading import Source
+    from werkmeister.corpus.shapes import Given
+
+VERSION = 1
+_BATCH = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSettings:
+    """Where the examples come from, and how they are divided."""
+
+    files: tuple[str, ...] = setting(
+        ("examples.jsonl",),
+        help="files, patterns such as data/*.csv, or Hugging Face data sets (org/name, org/name:config:split)",
+    )
+    script: str = setting(
+        "", help="Python script in the expert's folder that makes the files, called with an output folder; empty: none"
+    )
+    script_args: tuple[str, ...] = setting((), help="further arguments of the script")
+    script_packages: tuple[str, ...] = setting(
+        (), help="packages that decide what the script makes: a new version makes the dataset stale"
+    )
+    valid: float = setting(
+        0.05, help="examples watched while training", unit="share of what has no split", low=0, high=0.5
+    )
+    exam: float = setting(
+        0.1, help="examples held out for the exam", unit="share of what has no split", low=0, high=0.5
+    )
+    exam_limit: int = setting(400, help="largest exam that is cut from the files; 0: no limit", unit="examples", low=0)
+    seed: int = setting(0, help="seed of the division", low=0)
+    near_duplicate: float = setting(
+        0.9,
+        help="examples with the same answer and prompts this alike are near duplicates; 0: only exact ones count",
+        unit="Jaccard similarity of character trigrams",
+        low=0,
+        high=1,
+    )
+    max_length: int = setting(
+        0,
+        help="longest example, prompt and answer; longer ones are dropped; 0: context of the base",
+        unit="tokens",
+        low=0,
+    )
+
+
+def dataset_inputs(expert: Path, settings: DatasetSettings, base: Base, system: str) -> dict[str, str]:
+    """What the dataset depends on: hashes of the example files, or of the script and all beside it, and the base.
+
+    Fast, and never fails for a file that is missing: that is told when the stage runs. A file that only the script
+    makes is stood for by the script; a hub data set by its name.
+    """
+    inputs = {"base": base.identity, "system": system}
+    if settings.script:
+        from werkmeister.corpus.script import script_inputs
+
+        inputs |= script_inputs(expert, settings.script, settings.script_args, settings.script_packages)
+    for entry in settings.files:
+        found = _matches(entry, [expert])
+        for path, name in found:
+            inner = [f for f in sorted(path.rglob("*")) if f.is_file()] if path.is_dir() else [path]
+            for file in inner:
+                label = name if file == path else f"{name}/{file.relative_to(path).as_posix()}"
+                inputs[f"file {label}"] = sha256_of(file)
+        if not found:
+            inputs[f"file {entry}"] = "by the script" if settings.script else "not on this machine"
+    return inputs
+
+
+def dataset(
+    expert: Path, output: Path, settings: DatasetSettings, *, base: Base, system: str, progress: Progress
+) -> Artefact:
+    """Make the artefact of kind "dataset": train.jsonl, valid.jsonl, exam.jsonl, report.json, report.html.
+
+    The `system` message stands in front of every prompt that brings none of its own. Raises DataError with every
+    mistake in the files, and when too few examples are left to divide.
+    """
+    inputs = dataset_inputs(expert, settings, base, system)
+    with making("dataset", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
+        made = _script_output(expert, settings, draft.scratch, progress)
+        sources = _read(expert, made, settings, progress)
+        given, notes = _given(sources)
+        limit = settings.max_length or base.context_length
+        kept, dropped, tokens = _clean(given, settings, base, system, limit, progress)
+        splits = _divide(kept, settings, notes)
+        splits = {name: [_with_system(e, system) for e in examples] for name, examples in splits.items()}
+        lengths = {name: [tokens[example.source] for example in examples] for name, examples in splits.items()}
+        for name, examples in splits.items():
+            write_examples(draft.path / f"{name}.jsonl", examples)
+        draft.facts |= _facts(splits, lengths, base, system)
+        from werkmeister.corpus.report import make_report, write_report
+
+        report = make_report(
+            sources=sources, dropped=dropped, splits=splits, lengths=lengths, notes=notes, base=base, limit=limit
+        )
+        write_report(report, draft.path)
+        draft.measures |= {"read": len(given), "dropped": report["dropped_counts"], "tokens": report["tokens"]}
+        for note in notes:
+            progress.say(note)
+        progress.say(_summary(len(given), dropped, splits))
+    return open_artefact(output, "dataset")
+
+
+def _script_output(expert: Path, settings: DatasetSettings, scratch: Path, progress: Progress) -> Path | None:
+    if not settings.script:
+        return None
+    from werkmeister.corpus.script import run_script
+
+    folder = scratch / "script"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    run_script(expert, settings.script, settings.script_args, folder, progress)
+    return folder
+
+
+def _matches(entry: str, roots: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The files (or one data folder) that an entry of `files` names, from the first root that has any, with names."""
+    given = Path(entry).expanduser()
+    if given.is_absolute():
+        return [(given, str(given))] if given.exists() else []
+    for root in roots:
+        exact = root / given
+        if exact.exists():
+            return [(exact, entry)]
+        found = sorted(path for path in root.glob(entry) if path.is_file()) if any(c in entry for c in "*?[") else []
+        if found:
+            return [(path, path.relative_to(root).as_posix()) for path in found]
+    return []
+
+
+def _read(expert: Path, made: Path | None, settings: DatasetSettings, progress: Progress) -> list[Source]:
+    """Every source, or one DataError with the mistakes of all of them."""
+    from werkmeister.corpus.findings import Findings
+    from werkmeister.corpus.hub import HubName, collect_hub, parse_hub_name
+    from werkmeister.corpus.reading import collect_source
+
+    findings = Findings()
+    sources: list[Source] = []
+    for entry in settings.files:
+        found = _matches(entry, [made, expert] if made else [expert])
+        if not found:
+            name: HubName | None = parse_hub_name(entry)
+            if name:
+                sources += collect_hub(name, None, findings, progress)
+            else:
+                where = f"{made} and {expert}" if made else str(expert)
+                findings.add(f"{entry}: no such file in {where}", "correct dataset.files in expert.toml")
+        for path, label in found:
+            if path.is_dir():
+                sources += collect_hub(HubName(id=label), path.resolve(), findings, progress)
+            else:
+                source = collect_source(path, label, findings, progress)
+                sources += [source] if source else []
+    findings.fail("dataset.files")
+    return sources
+
+
+def _given(sources: Sequence[Source]) -> tuple[list[Given], list[str]]:
+    """All examples, and what a person should know of how they were read."""
+    given = [one for source in sources for one in source.given]
+    notes = [f"{source.name}: columns not used: {', '.join(source.unused)}" for source in sources if source.unused]
+    named = {one.split for one in given}
+    if len(named) == 1 and named != {""}:
+        (only,) = named
+        notes.append(f"every example says split = {only}, so the splits are cut afresh")
+        given = [replace(one, split="") for one in given]
+    return given, notes
+
+
+def _clean(
+    given: list[Given], settings: DatasetSettings, base: Base, system: str, limit: int, progress: Progress
+) -> tuple[list[Given], list[Dropped], dict[str, int]]:
+    """What is left after duplicates, leakage and length; what was dropped; tokens by source."""
+    from werkmeister.bases.tokens import count_tokens, load_tokenizer
+    from werkmeister.corpus.duplicates import LONG, Dropped, drop_exact, drop_near
+
+    kept, dropped = drop_exact(given)
+    kept, near = drop_near(kept, settings.near_duplicate)
+    dropped += near
+    tokenizer = load_tokenizer(base)
+    tokens: dict[str, int] = {}
+    fitting = []
+    with progress.track("count tokens", len(kept)) as track:
+        for start in range(0, len(kept), _BATCH):
+            batch = kept[start : start + _BATCH]
+            counts = count_tokens(tokenizer, [_with_system(one.example, system) for one in batch])
+            for one, count in zip(batch, counts, strict=True):
+                tokens[one.example.source] = count
+                if count > limit:
+                    dropped.append(Dropped(example=one.example, reason=LONG, tokens=count))
+                else:
+                    fitting.append(one)
+            track.advance(len(batch))
+    return fitting, dropped, tokens
+
+
+def _with_system(example: Example, system: str) -> Example:
+    if not system or example.prompt[0].role == "system":
+        return example
+    return replace(example, prompt=(Message("system", system), *example.prompt))
+
+
+def _divide(kept: Sequence[Given], settings: DatasetSettings, notes: list[str]) -> dict[str, list[Example]]:
+    from werkmeister.corpus.splits import parted_groups, split
+
+    splits = split(kept, valid=settings.valid, exam=settings.exam, exam_limit=settings.exam_limit, seed=settings.seed)
+    parted = parted_groups(splits)
+    if parted:
+        notes.append(f"{len(parted)} groups stand in more than one split, as the files say: {', '.join(parted[:5])}")
+    own = sum(one.example.prompt[0].role == "system" for one in kept)
+    if own:
+        notes.append(f"{own} examples bring their own system message, which was kept")
+    return splits
+
+
+def _facts(
+    splits: Mapping[str, Sequence[Example]], lengths: Mapping[str, Sequence[int]], base: Base, system: str
+) -> dict[str, object]:
+    everything = [example for examples in splits.values() for example in examples]
+    return {
+        "base": {"name": base.name, "identity": base.identity, "context_length": base.context_length},
+        "system": system,
+        "splits": {name: {"examples": len(examples)} for name, examples in splits.items()},
+        "parts": sorted({example.part for example in splits["exam"] if example.part}),
+        "labels": sorted({example.label for example in everything if example.label}),
+        "longest_tokens": max(max(counts, default=0) for counts in lengths.values()),
+    }
+
+
+def _summary(read: int, dropped: Sequence[Dropped], splits: Mapping[str, Sequence[Example]]) -> str:
+    counts = Counter(one.reason for one in dropped)
+    lost = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+    sizes = ", ".join(f"{name} {len(examples):,}" for name, examples in splits.items())
+    return f"{read:,} examples read; dropped: {lost or 'none'}; {sizes}"

@@ -1,0 +1,301 @@
+"""The engine that holds a model as training left it: transformers on CPU or CUDA, with an own batched decoding loop.
+
+`model.generate` gives neither a stream of a batch nor rows that leave when they are done, so the loop is here: prompts
+are padded on the left, keys and values are cached, and rows that ended are taken out of the batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from werkmeister.bases import tokens
+from werkmeister.chat import Conversation
+from werkmeister.engines.engine import Finished, Reply, Sampling, Token
+from werkmeister.errors import ContextError, EngineError
+
+if TYPE_CHECKING:
+    import torch
+
+_WINDOW = 8  # batches that are sorted by length together: replies come in order after each window
+_SHRINK = 0.75  # the batch is compacted when no more than this share of its rows is alive
+
+
+class TransformersEngine:
+    """A causal language model of transformers and its tokenizer. Satisfies Engine and Inspectable.
+
+    `stop` are texts of single tokens that end a turn, beside the end tokens of tokenizer and generation config. The
+    prompt is that of `bases.tokens`, as in training. A batch gives the same greedy answers as single calls up to
+    rounding. A JSON schema is refused: only llama.cpp can enforce one.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, name: str, batch_size: int = 16, stop: Sequence[str] = ()
+    ) -> None:
+        self.name = name
+        self.context_length = int(model.config.get_text_config().max_position_embeddings)
+        self.batch_size = batch_size
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._end_ids = _end_ids(model, tokenizer, stop)
+
+    def __enter__(self) -> TransformersEngine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the model; its memory is free when no one else holds it."""
+        self._model = None
+
+    def prompt_ids(self, conversation: Conversation) -> list[int]:
+        """Token ids of the conversation up to where the answer begins, as training made them."""
+        return tokens.prompt_ids(self._tokenizer, conversation)
+
+    def next_logprobs(self, conversation: Conversation, top: int) -> dict[int, float]:
+        """The `top` likeliest first tokens (up to the whole vocabulary): token id → logprob, likeliest first."""
+        ids = self.prompt_ids(conversation)
+        self._check(ids, Sampling(max_tokens=1))
+        logprobs = _Batch(self._model, [ids]).step(None)[0]
+        values, found = logprobs.topk(min(top, logprobs.numel()))
+        return dict(zip(found.tolist(), values.tolist(), strict=True))
+
+    def stream(self, conversation: Conversation, sampling: Sampling) -> Iterator[Token | Finished]:
+        """Yield tokens as they come and one Finished.
+
+        Raises at once: ContextError when prompt and max_tokens do not fit, EngineError for a schema.
+        """
+        ids = self.prompt_ids(conversation)
+        self._check(ids, sampling)
+        return (item for _, item in self._generate([ids], sampling))
+
+    def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Reply]:
+        """Answer in batches of `batch_size`, prompts of like length together; in order, a window of batches at a time.
+
+        Seconds of a Reply count from the start of its batch.
+        """
+        window = _WINDOW * self.batch_size
+        for first in range(0, len(conversations), window):
+            prompts = []
+            for number, conversation in enumerate(conversations[first : first + window], first + 1):
+                prompts.append(self.prompt_ids(conversation))
+                try:
+                    self._check(prompts[-1], sampling)
+                except ContextError as error:
+                    where = f"conversation {number} of {len(conversations)}"
+                    raise ContextError(f"{where}: {error.message}", hint=error.hint) from error
+            order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]), reverse=True)
+            done: dict[int, Reply] = {}
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                done |= zip(rows, self._batch([prompts[row] for row in rows], sampling), strict=True)
+            yield from (done[row] for row in range(len(prompts)))
+
+    def _batch(self, prompts: list[list[int]], sampling: Sampling) -> list[Reply]:
+        begin = time.perf_counter()
+        given: list[list[Token]] = [[] for _ in prompts]
+        first = [0.0] * len(prompts)
+        replies: dict[int, Reply] = {}
+        for row, item in self._generate(prompts, sampling):
+            now = time.perf_counter() - begin
+            if isinstance(item, Finished):
+                replies[row] = Reply(
+                    text="".join(token.text for token in given[row]),
+                    tokens=tuple(given[row]),
+                    finish=item.finish,
+                    prompt_tokens=item.prompt_tokens,
+                    answer_tokens=len(given[row]),
+                    first_seconds=first[row],
+                    seconds=now,
+                )
+                continue
+            first[row] = first[row] or now
+            given[row].append(item)
+        return [replies[row] for row in range(len(prompts))]
+
+    def _generate(self, prompts: list[list[int]], sampling: Sampling) -> Iterator[tuple[int, Token | Finished]]:
+        """Tokens of all rows as they come, each with its row; a Finished ends a row."""
+        batch = _Batch(self._model, prompts)
+        choosers = [_Chooser(sampling) for _ in prompts]
+        texts = [_Text(self._tokenizer, sampling.stop) for _ in prompts]
+        alive = list(range(len(prompts)))  # alive[i] is the prompt of the batch's row i
+        ended: set[int] = set()
+        chosen: list[int] | None = None
+        for count in range(1, sampling.max_tokens + 1):
+            logprobs = batch.step(chosen)
+            chosen = [choosers[row](logprobs[i]) if row not in ended else 0 for i, row in enumerate(alive)]
+            values = logprobs.gather(1, logprobs.new_tensor(chosen).long()[:, None])[:, 0].tolist()
+            for i, row in enumerate(alive):
+                if row in ended:
+                    continue
+                is_end = chosen[i] in self._end_ids
+                piece, stopped = ("", False) if is_end else texts[row].push(chosen[i])
+                last = is_end or stopped or count == sampling.max_tokens
+                yield row, Token(piece + (texts[row].rest() if last else ""), values[i])
+                if last:
+                    ended.add(row)
+                    yield (
+                        row,
+                        Finished(
+                            finish="stop" if is_end or stopped else "length",
+                            prompt_tokens=len(prompts[row]),
+                            answer_tokens=count,
+                        ),
+                    )
+            keep = [i for i, row in enumerate(alive) if row not in ended]
+            if not keep:
+                return
+            if len(keep) <= _SHRINK * len(alive):
+                batch.keep(keep)
+                alive, chosen = [alive[i] for i in keep], [chosen[i] for i in keep]
+
+    def _check(self, ids: list[int], sampling: Sampling) -> None:
+        if self._model is None:
+            raise EngineError(f"the engine {self.name} is closed", hint="open it again")
+        if sampling.schema is not None:
+            raise EngineError(
+                f"{self.name} runs on transformers, which cannot hold an answer to a JSON schema",
+                hint="export the model and ask the GGUF file, or leave the schema away",
+            )
+        answer = sampling.max_tokens
+        if answer < 1:
+            raise ContextError(f"max_tokens is {answer}, and an answer needs at least 1")
+        if len(ids) + answer > self.context_length:
+            raise ContextError(
+                f"the prompt has {len(ids)} tokens and the answer may have {answer}: together {len(ids) + answer}, and "
+                f"the context of {self.name} holds {self.context_length}",
+                hint="shorten the question or the conversation, or lower max_tokens",
+            )
+
+
+class _Batch:
+    """Rows under way: the left-padded prompts, then one token a row and step, with cached keys and values."""
+
+    def __init__(self, model: Any, prompts: list[list[int]]) -> None:
+        import torch
+
+        self._model = model
+        width = max(len(prompt) for prompt in prompts)
+        device = model.device
+        self._ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
+        self._mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        self._positions = (self._mask.cumsum(1) - 1).clamp(min=0)
+        self._cache: Any = None
+
+    def step(self, chosen: list[int] | None) -> torch.Tensor:
+        """Log-probabilities (rows, vocabulary) in fp32 after the `chosen` tokens; None at the start."""
+        import torch
+
+        with torch.inference_mode():
+            if chosen is not None:
+                self._ids = self._ids.new_tensor(chosen)[:, None]
+                self._mask = torch.cat([self._mask, self._mask.new_ones(len(chosen), 1)], dim=1)
+                self._positions = self._positions[:, -1:] + 1
+            out = self._model(
+                input_ids=self._ids,
+                attention_mask=self._mask,
+                position_ids=self._positions,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            self._cache = out.past_key_values
+            logprobs: torch.Tensor = out.logits[:, -1].float().log_softmax(-1)
+        if not bool(torch.isfinite(logprobs.amax(dim=-1)).all()):
+            raise EngineError(
+                f"the model's logits are not finite ({self._model.dtype})",
+                hint="load it in bfloat16 or float32: Gemma overflows in float16",
+            )
+        return logprobs
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows only."""
+        import torch
+
+        chosen = torch.tensor(rows, device=self._mask.device)
+        self._mask, self._positions = self._mask[chosen], self._positions[chosen]
+        self._cache.batch_select_indices(chosen)
+
+
+class _Chooser:
+    """Draws one row's tokens; each row has a generator of its own, so a batch draws what single calls draw."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        import torch
+
+        self._sampling = sampling
+        self._random = torch.Generator().manual_seed(sampling.seed)
+
+    def __call__(self, logprobs: torch.Tensor) -> int:
+        import torch
+
+        if self._sampling.temperature == 0:
+            return int(logprobs.argmax())
+        probabilities = (logprobs / self._sampling.temperature).softmax(-1)
+        ordered, ids = probabilities.sort(descending=True)
+        cumulated = ordered.cumsum(0)
+        # The nucleus: the fewest tokens whose probabilities reach top_p.
+        inside = int((cumulated < self._sampling.top_p).sum()) + 1
+        point = torch.rand((), generator=self._random).item() * float(cumulated[:inside][-1])
+        return int(ids[min(int((cumulated[:inside] < point).sum()), cumulated[:inside].numel() - 1)])
+
+
+@dataclass
+class _Text:
+    """Turns one row's ids into text: holds back incomplete characters, and what may become a stop text."""
+
+    tokenizer: Any
+    stop: tuple[str, ...]
+    _ids: list[int] = field(default_factory=list)
+    _start: int = 0  # decoding begins here, one finished piece before the open one: tokens depend on what precedes
+    _open: int = 0  # ids from here on have not become text yet
+    _held: str = ""
+
+    def push(self, number: int) -> tuple[str, bool]:
+        """The text that is certain now, and whether a stop text was reached (it and what follows are left out)."""
+        self._ids.append(number)
+        text = self._decoded()
+        if text.endswith("\N{REPLACEMENT CHARACTER}"):
+            return "", False
+        self._start, self._open = self._open, len(self._ids)
+        self._held += text
+        found = [position for stop in self.stop if (position := self._held.find(stop)) >= 0]
+        if found:
+            sure, self._held = self._held[: min(found)], ""
+            return sure, True
+        waiting = max((_overlap(self._held, stop) for stop in self.stop), default=0)
+        cut = len(self._held) - waiting
+        sure, self._held = self._held[:cut], self._held[cut:]
+        return sure, False
+
+    def rest(self) -> str:
+        """What was still held back when the row ended."""
+        text = self._held + (self._decoded() if self._open < len(self._ids) else "")
+        self._held, self._open = "", len(self._ids)
+        return text
+
+    def _decoded(self) -> str:
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        before: str = self.tokenizer.decode(self._ids[self._start : self._open], **options)
+        whole: str = self.tokenizer.decode(self._ids[self._start :], **options)
+        return whole[len(before) :]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+
+
+def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str]) -> frozenset[int]:
+    ids = {tokenizer.eos_token_id}
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids |= set(configured) if isinstance(configured, list) else {configured}
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary.get(text) for text in stop}
+    ids.discard(None)
+    if not ids:
+        raise EngineError("neither tokenizer nor model names an end token", hint="give the base's stop texts")
+    return frozenset(int(number) for number in ids)

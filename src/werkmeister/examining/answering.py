@@ -1,0 +1,130 @@
+"""Answerers: whoever can sit an exam. Any callable from a question to an answer's text is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from werkmeister.chat import Conversation, read_examples
+from werkmeister.engines.engine import Engine, Reply, Sampling, reply
+
+# Speed is measured on answers that had the machine to themselves; the rest may be batched.
+_ALONE = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answerer:
+    """Whoever sits the exam: `replies` answers conversations in order, as they come.
+
+    The first `alone` replies were made one at a time, and speed is measured on these. `bytes` is the size of all that
+    must be loaded to answer, `load_seconds` how long loading took; None where that makes no sense. `about` says in a
+    few words what the answerer is.
+    """
+
+    name: str
+    replies: Callable[[Sequence[Conversation]], Iterator[Reply]]
+    alone: int = 0
+    bytes: int | None = None
+    load_seconds: float | None = None
+    about: str = ""
+
+
+def from_function(name: str, function: Callable[[str], str], *, about: str = "") -> Answerer:
+    """An answerer made of a callable from the question (the last user message) to the answer's text."""
+
+    def replies(conversations: Sequence[Conversation]) -> Iterator[Reply]:
+        for conversation in conversations:
+            begin = time.perf_counter()
+            text = function(conversation[-1].content)
+            yield plain_reply(text, time.perf_counter() - begin)
+
+    return Answerer(name=name, replies=replies, about=about)
+
+
+def from_engine(
+    name: str,
+    engine: Engine,
+    sampling: Sampling,
+    *,
+    bytes: int | None = None,
+    load_seconds: float | None = None,
+    about: str = "",
+) -> Answerer:
+    """An answerer made of an open engine: a few answers alone, for the speed, and the rest as fast as it can."""
+
+    def replies(conversations: Sequence[Conversation]) -> Iterator[Reply]:
+        for conversation in islice(conversations, _ALONE):
+            yield reply(engine, conversation, sampling)
+        if len(conversations) > _ALONE:
+            yield from engine.replies(conversations[_ALONE:], sampling)
+
+    return Answerer(name=name, replies=replies, alone=_ALONE, bytes=bytes, load_seconds=load_seconds, about=about)
+
+
+def plain_reply(text: str, seconds: float) -> Reply:
+    """The reply of an answerer that has no tokens."""
+    return Reply(
+        text=text, tokens=(), finish="stop", prompt_tokens=0, answer_tokens=0, first_seconds=seconds, seconds=seconds
+    )
+
+
+def open_answerer(name: str, kind: str, options: Mapping[str, Any]) -> Answerer:
+    """Open the answerer that a job names (see `sitting.Job`); what it holds is freed with the process."""
+    opener = {"llama": _llama, "transformers": _transformers, "baseline": _baseline, "scripted": _scripted}[kind]
+    return opener(name, options)
+
+
+def _sampling(options: Mapping[str, Any]) -> Sampling:
+    return Sampling(max_tokens=options["max_tokens"], stop=tuple(options["stop"]))
+
+
+def _llama(name: str, options: Mapping[str, Any]) -> Answerer:
+    from werkmeister.engines.llama import LlamaEngine
+
+    path = Path(options["file"])
+    context, slots, template = (options[key] for key in ("context_length", "slots", "template"))
+    begin = time.perf_counter()
+    engine = LlamaEngine(path, context_length=context, slots=slots, template=template)
+    seconds = time.perf_counter() - begin
+    about = f"llama.cpp on {path.name}, {engine.threads} thread{'s' * (engine.threads > 1)}"
+    return from_engine(name, engine, _sampling(options), bytes=path.stat().st_size, load_seconds=seconds, about=about)
+
+
+def _transformers(name: str, options: Mapping[str, Any]) -> Answerer:
+    from werkmeister.bases.base import Base
+    from werkmeister.engines.transformers import open_transformers
+
+    fields = dict(options["base"])
+    fields |= {"folder": Path(fields["folder"]), "stop": tuple(fields["stop"])}
+    base = Base(**fields)
+    adapter = Path(options["adapter"]) if options["adapter"] else None
+    begin = time.perf_counter()
+    engine = open_transformers(base, adapter)
+    seconds = time.perf_counter() - begin
+    about = "transformers" + (" + PEFT adapter" if adapter else "")
+    size = _weights(base.folder) + (_weights(adapter) if adapter else 0)
+    return from_engine(name, engine, _sampling(options), bytes=size, load_seconds=seconds, about=about)
+
+
+def _baseline(name: str, options: Mapping[str, Any]) -> Answerer:
+    from werkmeister.examining.baseline import fit_baseline
+
+    return fit_baseline(list(read_examples(Path(options["train"]))), name=name)
+
+
+def _scripted(name: str, options: Mapping[str, Any]) -> Answerer:
+    """The shipped fake, for tests and rehearsals: answers from a table of questions."""
+    from werkmeister.engines.scripted import ScriptedEngine
+
+    engine = ScriptedEngine(options["answers"], seconds_a_token=options["seconds_a_token"])
+    return from_engine(name, engine, _sampling(options), load_seconds=0.0, about="a script")
+
+
+def _weights(folder: Path) -> int:
+    """Bytes of the weight files in a folder."""
+    files = [*folder.glob("*.safetensors"), *folder.glob("*.gguf")]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,241 @@
+"""The exam for people: a table, a Markdown table, and one self-contained page with pictures and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from werkmeister.drawing import Bar, Point, bar_chart, point_chart
+from werkmeister.examining.results import ALL_PARTS, ONLY_PART, RIVALS, part_of, percent
+from werkmeister.examining.sitting import Sitting
+from werkmeister.machine import in_words
+
+_ERRORS_A_PART = 6
+_NONE = "–"
+_MARKS = {"json": "JSON equality", "exact": "exact match", "token_f1": "token F1", "label": "accuracy"}
+_MARKS |= {"contains": "contains the target", "macro_f1": "macro F1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of texts; `right` says of each column whether it holds numbers, which stand to the right."""
+
+    columns: tuple[str, ...]
+    right: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def answer_rows(sitting: Sitting) -> list[dict[str, Any]]:
+    """Every answer of one answerer, as it stands on a line of answers.jsonl."""
+    return [
+        {
+            "answerer": sitting.name,
+            "part": part_of(answered.example),
+            "id": answered.example.id,
+            "question": answered.example.question,
+            "target": answered.example.target,
+            "answer": answered.answer,
+            "score": answered.mark.score,
+            "finish": answered.finish,
+            "detail": dict(answered.mark.detail),
+        }
+        for answered in sitting.answered
+    ]
+
+
+def table(exam: Mapping[str, Any]) -> Table:
+    """One row for each answerer, with the score and interval of each part and mark, then size, load time and speed."""
+    rows = exam["rows"]
+    kinds = list(dict.fromkeys((row["part"], row["mark"]) for row in rows))
+    several = len({mark for _, mark in kinds}) > 1
+    cells = {(row["answerer"], row["part"], row["mark"]): row for row in rows}
+    costs = ("size", "load", "tokens/s", "first token", "peak memory")
+    columns = ["answerer", *(_heading(part, mark, several) for part, mark in kinds), *costs, "note"]
+    lines = []
+    for name in dict.fromkeys(row["answerer"] for row in rows):
+        own = [row for row in rows if row["answerer"] == name]
+        scores = [_score(cells.get((name, *kind))) for kind in kinds]
+        lines.append((name, *scores, *_costs(own[0]), _note(exam, own)))
+    return Table(
+        columns=tuple(columns),
+        right=(False, *[True] * (len(columns) - 2), False),
+        rows=tuple(lines),
+    )
+
+
+def markdown(exam: Mapping[str, Any]) -> str:
+    """The table in Markdown, for a README or a model card."""
+    shown = table(exam)
+    rules = ["--:" if right else "---" for right in shown.right]
+    lines = [shown.columns, rules, *shown.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> str:
+    """The whole report as one HTML page without any reference to the network.
+
+    `exam` is the content of exam.json, `answers` that of answers.jsonl.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html").render(
+        exam=exam,
+        table=table(exam),
+        mark=_MARKS[exam["mark"]],
+        pays=all(exam["pays"].values()) if exam["pays"] else None,
+        pictures=[Markup(picture) for picture in _pictures(exam)],
+        errors=_errors(exam, answers),
+        facts=_facts(exam),
+    )
+
+
+def _heading(part: str, mark: str, several: bool) -> str:
+    name = "score" if part == ONLY_PART else part
+    return f"{name}, {_MARKS[mark]}" if several else name
+
+
+def _score(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return _NONE
+    low, high = (percent(row[end]).removesuffix(" %") for end in ("low", "high"))
+    return f"{percent(row['score'])} ({low}–{high}), n = {row['n']}"
+
+
+def _costs(row: Mapping[str, Any]) -> tuple[str, ...]:
+    def told(key: str, form: str) -> str:
+        return _NONE if row[key] is None else form.format(row[key])
+
+    size, memory = (in_words(row[key]) if row[key] is not None else _NONE for key in ("bytes", "peak_memory"))
+    first = _NONE if row["first_token_seconds"] is None else f"{row['first_token_seconds'] * 1000:.0f} ms"
+    return size, told("load_seconds", "{:.1f} s"), told("tokens_per_second", "{:.0f}"), first, memory
+
+
+def _note(exam: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
+    """What a person should know of an answerer: how it compares with the reference, or what it is."""
+    name, margin = own[0]["answerer"], f"{exam['margin'] * 100:g} points"
+    if name in RIVALS:
+        return str(own[0]["about"])
+    if name == exam["reference"]:
+        return "the others are compared with it"
+    compared = [row for row in own if row["difference"]]
+    worse = [row for row in compared if row["worse"]]
+    if worse:
+        told = [f"{-row['difference']['value'] * 100:.1f} points" + _on(row["part"]) for row in worse]
+        return "worse by " + ", ".join(told)
+    if not compared:
+        return ""
+    if all(row["proven"] for row in compared):
+        return f"not worse by more than {margin}"
+    return f"no loss beyond {margin} seen; n is too small to rule it out"
+
+
+def _on(part: str) -> str:
+    return "" if part == ONLY_PART else " on all" if part == ALL_PARTS else f" on {part}"
+
+
+def _pictures(exam: Mapping[str, Any]) -> list[str]:
+    rows = [row for row in exam["rows"] if row["mark"] == exam["mark"] and row["part"] != ALL_PARTS]
+    names = list(dict.fromkeys(row["answerer"] for row in rows))
+    rows.sort(key=lambda row: names.index(row["answerer"]))
+    told = f"{_MARKS[exam['mark']]}, with {exam['confidence'] * 100:g} % interval"
+    single = {row["part"] for row in rows} == {ONLY_PART}
+    bars = [
+        Bar(
+            label=row["answerer"],
+            value=row["score"],
+            low=row["low"],
+            high=row["high"],
+            group="" if single else row["part"],
+        )
+        for row in rows
+    ]
+    pictures = [bar_chart(bars, title="Score of each answerer", x_label=told, percent=True)]
+    points = [
+        Point(
+            label=row["answerer"],
+            x=row["bytes"] / 1e6,
+            y=row["score"],
+            low=row["low"],
+            high=row["high"],
+            group="" if single else row["part"],
+        )
+        for row in rows
+        if row["bytes"] is not None and row["answerer"] != "base few-shot"
+    ]
+    if len({point.x for point in points}) > 1:
+        pictures.append(
+            point_chart(points, title="Score by size", x_label="size of the model in MB", y_label="score", percent=True)
+        )
+    return pictures
+
+
+def _errors(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each part: how many answers of the reference are wrong, and a few of them beside what others said."""
+    reference, served = exam["reference"], exam.get("default_file")
+    beside = [name for name in (reference, served, "baseline") if name]
+    by_key = {(row["answerer"], row["id"]): row for row in answers}
+    parts = []
+    for part in exam["parts"]:
+        own = [row for row in answers if row["answerer"] == reference and row["part"] == part]
+        wrong = [row for row in own if row["score"] < 1]
+        if not own:
+            continue
+        cases = [
+            {
+                "question": row["question"],
+                "target": row["target"],
+                "answers": [by_key[name, row["id"]] for name in dict.fromkeys(beside) if (name, row["id"]) in by_key],
+            }
+            for row in wrong[:_ERRORS_A_PART]
+        ]
+        parts.append({"part": part, "wrong": len(wrong), "n": len(own), "cases": cases})
+    return parts
+
+
+def _facts(exam: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How it was measured, as pairs of a word and a sentence."""
+    rows, machine = exam["rows"], exam["machine"]
+    methods = sorted({row["interval"] for row in rows})
+    compared = sorted({row["difference"]["method"] for row in rows if row["difference"]})
+    asked = [
+        f"{max(row['n'] for row in rows if row['part'] == part)} of {counts['examples']} examples of “{part}” "
+        f"(from {counts['groups']} groups)"
+        for part, counts in exam["parts"].items()
+    ]
+    facts = [
+        ("Mark", f"{_MARKS[exam['mark']]}: {exam['mark_meaning']}. Why this mark: {exam['mark_why']}."),
+        ("Examples", f"{'; '.join(asked)}; drawn with seed {exam['seed']}, none of them seen in training."),
+        (
+            "Intervals",
+            f"{exam['confidence'] * 100:g} %: {', '.join(methods)}; examples of one group are treated as independent. "
+            f"Comparisons are paired, on the examples that both answered: {', '.join(compared) or 'none'}.",
+        ),
+        (
+            "Speed",
+            "tokens/s is the rate behind the first token, of answers made one at a time after a first one to warm up; "
+            "first token is the mean wait for it. Load time and peak memory are those of a process of its own.",
+        ),
+        (
+            "Machine",
+            f"{machine['processor'] or 'unknown processor'}, {machine['cores']} cores, {in_words(machine['memory'])} "
+            f"memory, {machine['system']}. Other programs may have been running.",
+        ),
+    ]
+    if exam.get("base"):
+        facts.insert(1, ("Base", f"{exam['base']['name']}, identity {exam['base']['identity'][:12]}…"))
+    if exam.get("shots") and any(row["answerer"] == "base few-shot" for row in rows):
+        facts.insert(
+            3,
+            (
+                "Few-shot",
+                f"the {exam['shots']} training examples with the most similar prompts (TF-IDF) stand in front of each "
+                "question, the most similar one last.",
+            ),
+        )
+    return facts

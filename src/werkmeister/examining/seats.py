@@ -1,0 +1,158 @@
+"""Who sits the exam of an expert, with which files, and what exactly each is asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from werkmeister.artefact import Artefact
+from werkmeister.chat import Conversation, Example, Message
+from werkmeister.errors import BaseModelError, SettingsError
+from werkmeister.examining.results import RIVALS
+from werkmeister.examining.sitting import Job
+from werkmeister.progress import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from werkmeister.bases.base import Base
+
+FILES = "files"
+ADAPTER = "adapter"
+FEW_SHOT = "base few-shot"
+EVERYONE = (*RIVALS, ADAPTER, FILES)
+# The memory for a context is taken at once: as much as an engine sets up unasked, and more only where it is needed.
+_USUAL_CONTEXT = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """The base, where one is needed, and how long an answer and a context may be, in tokens."""
+
+    base: Base | None
+    max_tokens: int
+    shots: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """The job of one answerer; `few` says that it is asked the smaller choice of examples."""
+
+    job: Job
+    few: bool
+
+
+def names_of(wanted: Sequence[str], shots: int, exported: Artefact) -> list[str]:
+    """The answerers by name, in the order of the table. Raises SettingsError for one that is not there."""
+    files = list(exported.facts["files"])
+    known = [*RIVALS, ADAPTER, *files]
+    unknown = [name for name in wanted if name not in (*known, FILES)]
+    everyone = {*wanted, *(files if FILES in wanted else ())} - ({FEW_SHOT} if shots == 0 else set())
+    names = [name for name in known if name in everyone]
+    if unknown or not names:
+        raise SettingsError(
+            "exam.answerers names answerers that are not there" if unknown else "exam.answerers leaves nobody to ask",
+            problems=[repr(name) for name in unknown],
+            hint=f"use some of: {', '.join((*EVERYONE, *files))}",
+        )
+    return names
+
+
+def needs_base(names: Sequence[str], max_tokens: int) -> bool:
+    """Whether the base's own files are needed: to answer, or for its tokenizer."""
+    return bool({"base", FEW_SHOT, ADAPTER} & {*names}) or (max_tokens == 0 and [*names] != ["baseline"])
+
+
+def find_base_of(data: Artefact, expert: Path | None, progress: Progress) -> Base:
+    """The base that the dataset was made for. Raises BaseModelError when its name now means another model."""
+    from werkmeister.bases.find import find_base
+
+    said = data.facts["base"]
+    base = find_base(said["name"], expert=expert, progress=progress)
+    if base.identity != said["identity"]:
+        raise BaseModelError(
+            f"base model {base.name} has changed: its identity is {base.identity[:12]}…, and the dataset was made "
+            f"for {said['identity'][:12]}…",
+            hint="build the expert again from the dataset on, or bring the old base back",
+        )
+    return base
+
+
+def measure_room(
+    data: Artefact,
+    base: Base | None,
+    examples: Sequence[Example],
+    names: Sequence[str],
+    *,
+    max_tokens: int,
+    shots: int,
+    progress: Progress,
+) -> Room:
+    """Derive the longest answer from the longest target, and how many examples fit a few-shot prompt."""
+    most = max_tokens
+    if not most and base:
+        longest = _longest(base, sorted({example.target for example in examples}))
+        most = round(longest * 1.25) + 8
+        progress.say(f"longest answer: {most} tokens (the longest target has {longest})")
+    limit, one = data.facts["base"]["context_length"], data.facts["longest_tokens"]
+    fitting = max(0, min(shots, (limit - most) // max(1, one) - 1))
+    if fitting < shots and FEW_SHOT in names:
+        progress.say(f"{fitting} instead of {shots} examples fit the prompt of '{FEW_SHOT}'")
+    needed = one * (1 + fitting) + most
+    context = 0 if needed <= _USUAL_CONTEXT else min(limit, needed)
+    return Room(base=base, max_tokens=most, shots=fitting, context=context)
+
+
+def take_seat(name: str, room: Room, exported: Artefact, trained: Artefact, data: Artefact, slots: int) -> Seat:
+    """The job of the answerer `name`: which engine opens which files."""
+    options: dict[str, Any] = {"max_tokens": room.max_tokens, "stop": list(exported.facts.get("stop", ()))}
+    llama = options | {"template": None, "slots": slots, "context_length": room.context}
+    few = name in ("base", FEW_SHOT)
+    if name == "baseline":
+        return Seat(job=Job(name=name, kind="baseline", options={"train": str(data.file("train.jsonl"))}), few=False)
+    if name in exported.facts["files"]:
+        file = exported.file(exported.facts["files"][name])
+        return Seat(job=Job(name=name, kind="llama", options=llama | {"file": str(file)}), few=False)
+    assert room.base is not None
+    if few and room.base.gguf:
+        where = {"file": str(room.base.gguf), "template": room.base.template}
+        return Seat(job=Job(name=name, kind="llama", options=llama | where), few=True)
+    adapter = None if few else str(trained.path / "adapter")
+    fields = dataclasses.asdict(room.base) | {"folder": str(room.base.folder), "gguf": None}
+    weights: dict[str, Any] = {"base": fields, "adapter": adapter}
+    return Seat(job=Job(name=name, kind="transformers", options=options | weights), few=few)
+
+
+def conversations(asked: Sequence[Example], training: Sequence[Example], shots: int) -> Mapping[str, Conversation]:
+    """What is put for each example, by its id: its prompt, with `shots` training examples as turns before the question.
+
+    They are the training examples with the most similar prompts (TF-IDF), the most similar one last: the strongest
+    prompt that costs no training, so that the comparison is fair.
+    """
+    if not shots:
+        return {example.id: example.prompt for example in asked}
+    from werkmeister.examining.baseline import most_similar
+
+    found = most_similar(training, [example.prompt for example in asked], shots)
+    return {example.id: _with_shots(example.prompt, near) for example, near in zip(asked, found, strict=True)}
+
+
+def _with_shots(prompt: Conversation, near: Sequence[Example]) -> Conversation:
+    head = tuple(message for message in prompt if message.role == "system")
+    turns = tuple(
+        message
+        for example in near
+        for message in (*(m for m in example.prompt if m.role != "system"), Message("assistant", example.target))
+    )
+    return (*head, *turns, *prompt[len(head) :])
+
+
+def _longest(base: Base, targets: Sequence[str]) -> int:
+    """The length of the longest target in tokens of the base."""
+    from werkmeister.bases.tokens import load_tokenizer
+
+    rows = load_tokenizer(base)(list(targets), add_special_tokens=False)["input_ids"]
+    return max(len(row) for row in rows)
