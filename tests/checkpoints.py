@@ -15,9 +15,11 @@ CONTEXT = 512
 COLOURS = {"red": "R1", "green": "G2", "blue": "B3", "yellow": "Y4", "black": "K5", "white": "W6"}
 THINGS = ("lamp", "door", "car", "coat", "wall", "boat", "cup", "ball", "tree", "book")
 SYSTEM = "Answer with the code of the colour."
-SENTENCES = [f"What is the code of the {colour} {thing}? {code}" for colour, code in COLOURS.items() for thing in THINGS]
+SENTENCES = [
+    f"What is the code of the {colour} {thing}? {code}" for colour, code in COLOURS.items() for thing in THINGS
+]
 SENTENCES += [
-    "You are a helpful assistant. Answer in JSON: {\"name\": \"turn_on\", \"value\": 42, \"area\": \"kitchen\"}",
+    'You are a helpful assistant. Answer in JSON: {"name": "turn_on", "value": 42, "area": "kitchen"}',
     "Schalte das Licht im Wohnzimmer ein, bitte. Größe, Öl, Straße, über 20 Grad.",
     "system user assistant model Question: Answer:",
     "The quick brown fox jumps over the lazy dog; it's 2026-11-24, isn't it? They'll say 3,5 or 12345.",
@@ -39,7 +41,8 @@ THINKING = (
 )
 # The shape of Phi-3's template: the eos token closes the whole conversation, <|end|> each turn.
 PHI = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}{% endfor %}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
 # The shape of Gemma 3's template: the system message goes in front of the first user's.
@@ -109,7 +112,7 @@ def write_gemma3(folder: Path, *, width: int = 64, published: bool = True, seed:
     """Gemma3ForConditionalGeneration with a SigLIP tower, laid out like google/gemma-3-4b-it.
 
     `published` writes two shards with an index and the names of the published files (`language_model.model.…`);
-    otherwise the names are those that transformers 5 itself writes.
+    otherwise it is one file with the names that transformers 4.52 and later wrote (`model.language_model.…`).
     """
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
@@ -129,10 +132,9 @@ def write_gemma3(folder: Path, *, width: int = 64, published: bool = True, seed:
     )
     config.eos_token_id = [1, tokens["<end_of_turn>"]]
     _save(Gemma3ForConditionalGeneration, config, folder, seed)
-    if published:
-        _publish(folder)
+    _rename(folder, _published_name if published else _middle_name, shards=2 if published else 1)
     images = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 28, "width": 28}, "resample": 2}
-    flags = {name: True for name in ("do_normalize", "do_rescale", "do_resize")}
+    flags = dict.fromkeys(("do_normalize", "do_rescale", "do_resize"), True)
     kinds = {"image_processor_type": "Gemma3ImageProcessor", "processor_class": "Gemma3Processor"}
     _write(folder / "preprocessor_config.json", images | flags | kinds | {"image_seq_length": 4})
     _write(folder / "processor_config.json", {"image_seq_length": 4, "processor_class": "Gemma3Processor"})
@@ -172,7 +174,8 @@ def tiny_expert(folder: Path, *, checkpoint: Callable[[Path], Path] = write_llam
 
 def _sizes(vocabulary: int, width: int, *, heads: int, key_heads: int) -> dict[str, Any]:
     return {
-        **{"vocab_size": vocabulary, "hidden_size": width, "intermediate_size": min(2 * width, 256), "num_hidden_layers": 2},
+        **{"vocab_size": vocabulary, "hidden_size": width, "num_hidden_layers": 2},
+        "intermediate_size": min(2 * width, 256),
         **{"num_attention_heads": heads, "num_key_value_heads": key_heads, "max_position_embeddings": CONTEXT},
         "initializer_range": 0.1,
     }
@@ -200,28 +203,30 @@ def _save(kind: Any, config: Any, folder: Path, seed: int) -> Path:
     return folder
 
 
-def _publish(folder: Path) -> None:
-    """Rename the tensors to those of the published checkpoint, in two shards with an index."""
+def _rename(folder: Path, rename: Callable[[str], str], shards: int) -> None:
     from safetensors.torch import load_file, save_file
 
     old = load_file(folder / "model.safetensors")
-    names = {name: _published_name(name) for name in old}
-    files = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-    place = {names[name]: files[number % 2] for number, name in enumerate(sorted(old))}
-    for file in files:
-        shard = {names[name]: value for name, value in old.items() if place[names[name]] == file}
-        save_file(shard, folder / file, metadata={"format": "pt"})
-    size = sum(value.numel() * value.element_size() for value in old.values())
-    _write(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": place})
+    new = {rename(name): value for name, value in old.items()}
     (folder / "model.safetensors").unlink()
+    if shards == 1:
+        save_file(new, folder / "model.safetensors", metadata={"format": "pt"})
+        return
+    files = [f"model-{number:05}-of-{shards:05}.safetensors" for number in range(1, shards + 1)]
+    place = {name: files[number % shards] for number, name in enumerate(sorted(new))}
+    for file in files:
+        save_file({name: new[name] for name in new if place[name] == file}, folder / file, metadata={"format": "pt"})
+    size = sum(value.numel() * value.element_size() for value in new.values())
+    _write(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": place})
 
 
 def _published_name(name: str) -> str:
-    if name.startswith("model.language_model."):
-        return name.replace("model.language_model.", "language_model.model.", 1)
-    if name.startswith("model.vision_tower.") and "vision_model" not in name:
-        return name.replace("model.vision_tower.", "vision_tower.vision_model.", 1)
-    return name.removeprefix("model.")
+    return "vision_tower.vision_model." + name.removeprefix("vision_tower.") if "vision_tower" in name else name
+
+
+def _middle_name(name: str) -> str:
+    published = _published_name(name)
+    return "model." + published.replace("language_model.model.", "language_model.", 1)
 
 
 def _write_byte_level(folder: Path, *, qwen: bool, template: str) -> int:

@@ -30,7 +30,8 @@ USUAL = {"temperature": (18, 19, 20, 21, 22, 23, 24), "color_temperature": (2000
          "timer_seconds": (10, 15, 20, 30, 45, 90), "percent": (10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100)}
 LIKELY = {"temperature": (5, 30), "color_temperature": (2000, 6500), "timer_hours": (1, 24)}
 BARE_PLACE = 0.08  # share of German places said without their preposition
-IN_WORDS = 0.15  # share of numbers said in words
+IN_WORDS = 0.2  # share of numbers said in words
+MADE = 0.4  # share of words made from a stem, where there are any
 UNUSUAL = 0.35  # share of numbers drawn from their whole range
 
 Slots = dict[str, Any]
@@ -48,6 +49,7 @@ class Value:
     gender: str = "0"
     places: tuple[str, ...] = ()
     domain: str = ""
+    made: bool = False  # from a stem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +95,28 @@ def completion(intent: str, slots: Slots) -> str:
 
 def read_values(table: dict[str, Any]) -> dict[str, tuple[Value, ...]]:
     """The words of one language by list; those of the list ``name`` carry their domain."""
-    named = [value for domain, group in table["name"].items() for value in _values(group, domain)]
-    rest = {key: tuple(_values(group)) for key, group in table.items() if key != "name"}
+    stems = {name: [stem.strip() for stem in line.split(",")] for name, line in table["stems"].items()}
+    named = [value for domain, group in table["name"].items() for value in _values(group, stems, domain)]
+    rest = {key: tuple(_values(group, stems)) for key, group in table.items() if key not in ("name", "stems")}
     return rest | {"name": tuple(named)}
 
 
-def _values(group: dict[str, str], domain: str = "") -> list[Value]:
+def _values(group: dict[str, str], stems: dict[str, list[str]], domain: str = "") -> list[Value]:
     found = []
     for key, words in group.items():
         gender, _, places = key.partition(":")
         place = tuple(filter(None, places.split("/")))
-        found += [Value(text=word.strip(), gender=gender, places=place, domain=domain) for word in words.split(",")]
-    return found
+        for given in words.split(","):
+            made = "<" in given
+            for word in _expanded(given.strip(), stems):
+                found.append(Value(text=word, gender=gender, places=place, domain=domain, made=made))
+    return list({value.text: value for value in sorted(found, key=lambda value: not value.made)}.values())
+
+
+def _expanded(word: str, stems: dict[str, list[str]]) -> list[str]:
+    """``<stem>word`` with each stem; any other word as it is."""
+    stem = re.match(r"<(\w+)>", word)
+    return [one + word[stem.end():] for one in stems[stem[1]]] if stem else [word]
 
 
 @lru_cache(maxsize=2)
@@ -205,7 +217,9 @@ class Drawing:
         if not options:
             raise CannotFill(slot)
         domain = self.rng.choice(sorted({value.domain for value in options}))
-        value = self.rng.choice([value for value in options if value.domain == domain])
+        made = self.rng.random() < MADE
+        of_domain = [value for value in options if value.domain == domain]
+        value = self.rng.choice([value for value in of_domain if value.made == made] or of_domain)
         self.spoken.slots[slot], self.spoken.values[slot] = value.text, value
         return value
 

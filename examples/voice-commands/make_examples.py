@@ -23,7 +23,7 @@ from pathlib import Path
 
 from grammar import CannotFill, Drawing, Language, Slots, Spoken, Template, completion, load
 from sieve import Recogniser, sensible
-from wording import Habits, reword, tidy
+from wording import Habits, capital, reword, tidy
 
 HERE = Path(__file__).parent
 LANGUAGES = ("de", "en")
@@ -45,7 +45,7 @@ class Cut:
     own: float  # share of train rows from this example's own templates
 
 
-CUTS = {"full": Cut(train=15000, exam=320, dev=320, own=0.25), "small": Cut(train=3600, exam=150, dev=100, own=0.2)}
+CUTS = {"full": Cut(train=18000, exam=320, dev=320, own=0.25), "small": Cut(train=3600, exam=150, dev=100, own=0.2)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ def new_wordings(source: Source, rng: random.Random, trained: list[Drawn], fate:
 
 def rows_of(drawn: list[Drawn], split: str, part: str) -> list[Row]:
     """Rows in standard spelling."""
-    return [Row(prompt=d.spoken.text, completion=d.output, split=split, part=part, group=d.template.group,
+    return [Row(prompt=capital(d.spoken.text, [v.text for v in d.spoken.values.values()]), completion=d.output, split=split, part=part, group=d.template.group,
                 label=d.template.intent) for d in drawn]
 
 

@@ -37,6 +37,8 @@ ODD = {
         r"^(dreh|mach|stell|setz|fahr)e? .*\w(erhöhen|ringern|zieren|drehen|senken|stellen)$",  # order and infinitive
         r"(erhöhen|drehen|senken|ringern|zieren) (machen|einstellen|stellen)$",
         r"\b(alle|sämtliche) (Beleuchtung|Licht|Lampe|Tür|Markise|Tor|Jalousie)\b",
+        r"\b(ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun) (ein|drei)|\w (halb|viertel)\b|\bHalbe\b",  # halves, badly spelled
+        r"^(ist|sind|steht|stehen|welche|wie ?viele)\b.*\bnicht\b",
         r"^(wie ?viele|welche|ist (alle|sämtliche))\b(?!.*\bsind\b).*\bist\b|^ist (\w+ ){0,4}(alle|sämtliche)\b",
     ),
     "en": (
@@ -52,6 +54,8 @@ ODD = {
 ODD_OF = {code: re.compile("|".join(patterns)) for code, patterns in ODD.items()}
 ASKS_EN = re.compile(r"(is|are|which|what|whats|what's|how|how's|hows|any|do|does|did|where|where's|wheres|tell|can|who|who's|"
                      r"whos|check|read|give|have|anyone|has)\b", re.I)
+TELLING = {"vacuum": re.compile(r"saug|putz|wisch|reinig|vacuum|clean|hoover|sweep|dust", re.I),
+           "lawn_mower": re.compile(r"mäh|rasen|wiese|mow|lawn|grass", re.I)}
 PARTICLES = {"turn", "switch", "bring", "change", "put", "get", "light", "lights", "lamps", "lighting", "fan", "fans", "is", "are"}
 UNITS = {"de": re.compile(r"(\S+) (Stunde|Minute|Sekunde)(n?)\b"), "en": re.compile(r"(\S+?)([ -])(hour|minute|second)(s?)\b(?! floor)")}
 ONE = {"1", "eine", "ein", "einer", "one", "a", "an", "halbe", "halb", "viertel", "dreiviertel", "Halbe"}
@@ -72,6 +76,8 @@ def sensible(language: Language, spoken: Spoken, intent: str) -> bool:
         bare = bare.replace(value.text, "")
     if re.search(r"[a-zäöüß][A-ZÄÖÜ]", bare) or _contradicts(spoken):
         return False
+    if not _told(spoken):
+        return False
     return _english(spoken, intent) if language.code == "en" else _german(language, spoken)
 
 
@@ -83,6 +89,13 @@ def _contradicts(spoken: Spoken) -> bool:
         return True
     return slots.get("minutes", 0) > 59 and "hours" in slots or slots.get("seconds", 0) > 59 and (
         "minutes" in slots or "hours" in slots)
+
+
+def _told(spoken: Spoken) -> bool:
+    """Whether the sentence shows what an invented name stands for: a vacuum cleans, a mower mows, a list is one."""
+    name = spoken.values.get("name")
+    return name is None or (name.gender != "pet" or bool(TELLING[name.domain].search(spoken.text))) and (
+        name.domain != "todo" or "list" in spoken.text.lower())
 
 
 def _english(spoken: Spoken, intent: str) -> bool:
@@ -102,14 +115,14 @@ def _english_value(text: str, slot: str, value: Value) -> bool:
     before = text[: text.find(value.text)].lower().split()
     after = text[text.find(value.text) + len(value.text):].strip()
     articled = bool(before) and before[-1] in ("the", "my", "our")
-    if value.gender == "0" and articled and not after.startswith(CARRIERS):
+    if value.gender in ("0", "pet") and articled and not after.startswith(CARRIERS):
         return False
     if value.domain == "light" and re.match(r"(lights?|lamps?|lighting)\b", after):
         return False
     near = before[:-1] if articled else before
     preposition, earlier = near[-1] if near else "", near[-2] if len(near) > 1 else ""
     if slot == "state":
-        return not articled or preposition in ("at", "in")
+        return preposition in ("at", "in") or value.text == "home"
     if slot not in ("area", "floor"):
         return True
     if slot == "floor" and (value.gender == "the" and not value.places) != after.startswith("floor"):
@@ -159,7 +172,7 @@ def _article(language: Language, spoken: Spoken, noun: str, asking: bool) -> boo
     last = before[-1].lower() if before else ""
     earlier = before[-2] if len(before) > 1 else ""
     value = next((value for value in spoken.values.values() if value.text == noun), None)
-    gender = language.genders[noun]
+    gender = "0" if language.genders[noun] == "pet" else language.genders[noun]
     if value and value.places:
         articled = last in ACCUSATIVE | DATIVE | FUSED or last in EITHER_AFTER | DATIVE_AFTER
         near = f"{earlier} {last}".strip().lower()

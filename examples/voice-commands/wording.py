@@ -41,6 +41,7 @@ NOUNS = re.compile(r"\b(lautstärke|musik|temperatur|heizung|thermostat|klima\w*
 class Habits:
     """Shares of the sentences that are changed in each way."""
 
+    capital: float = 0.5
     polite: float = 0.3
     lower: float = 0.22
     mark: float = 0.25
@@ -50,13 +51,17 @@ class Habits:
 
 
 def tidy(spoken: Spoken, code: str) -> Spoken:
-    """Standard spelling: German nouns and the first letter in capitals."""
+    """Standard spelling: German nouns in capitals."""
     text = spoken.text
     if code == "de":
         text = NOUNS.sub(lambda found: found[0][:1].upper() + found[0][1:], text)
         text = text if all(value.text in text for value in spoken.values.values()) else spoken.text
-    starts_with_value = any(text.startswith(value.text) for value in spoken.values.values())
-    return Spoken(text=text if starts_with_value else text[:1].upper() + text[1:], slots=spoken.slots, values=spoken.values)
+    return Spoken(text=text, slots=spoken.slots, values=spoken.values)
+
+
+def capital(text: str, values: list[str]) -> str:
+    """The first letter in capitals, unless a slot stands there."""
+    return text if any(text.startswith(value) for value in values) else text[:1].upper() + text[1:]
 
 
 def reword(spoken: Spoken, code: str, rng: random.Random, habits: Habits) -> tuple[str, Slots]:
@@ -69,8 +74,8 @@ def reword(spoken: Spoken, code: str, rng: random.Random, habits: Habits) -> tup
         text = typo(text, set(" ".join(free.values()).split()), rng)
     if rng.random() < habits.filler:
         text = rng.choice(FILLERS[code]) + text
-    if rng.random() < 0.5 and not any(text.startswith(word) for word in free.values()):
-        text = text[:1].upper() + text[1:]
+    if rng.random() < habits.capital:
+        text = capital(text, list(free.values()))
     if rng.random() < habits.mark:
         text += "?" if _asks(text) and rng.random() < 0.8 else rng.choice((".", "!", "."))
     if rng.random() < habits.lower:

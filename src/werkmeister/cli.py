@@ -17,6 +17,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 _EXPERT = click.argument("expert", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 _SET = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
+_FILE = click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
 _AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing changed.")
 
 
@@ -132,37 +133,31 @@ _stage("exam", "Put the held-out exam to base, baseline, adapter and every file.
 @_EXPERT
 @click.argument("question")
 @_SET
-@click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
+@_FILE
 @_verb
 def ask(expert: Path, question: str, overrides: tuple[str, ...], file: str, as_json: bool) -> None:
     """Put one question to the expert."""
-    from werkmeister.consulting.expert import ask_once, open_expert
-    from werkmeister.console import show_json
+    from werkmeister.consulting.expert import open_expert
     from werkmeister.pipeline import read_expert
+    from werkmeister.talking import show_answer
 
-    with open_expert(expert, file=file, settings=read_expert(expert, overrides).table("ask")) as opened:
-        answer = ask_once(opened, question, write=None if as_json else _write)
-    if as_json:
-        show_json(answer.as_json())
+    with open_expert(expert, settings=read_expert(expert, overrides).table("ask"), file=file) as opened:
+        show_answer(opened, question, as_json=as_json)
 
 
 @main.command()
 @_EXPERT
 @_SET
-@click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
+@_FILE
 @_verb
 def chat(expert: Path, overrides: tuple[str, ...], file: str, as_json: bool) -> None:
-    """Talk with the expert in the terminal; with --json one answer a line."""
-    from werkmeister.consulting.conversing import converse
+    """Talk with the expert in the terminal; with --json, one question a line in and one JSON answer a line out."""
     from werkmeister.consulting.expert import open_expert
     from werkmeister.pipeline import read_expert
+    from werkmeister.talking import talk
 
-    with open_expert(expert, file=file, settings=read_expert(expert, overrides).table("ask")) as opened:
-        converse(opened, write=_write, as_json=as_json)
-
-
-def _write(text: str) -> None:
-    print(text, end="", flush=True)
+    with open_expert(expert, settings=read_expert(expert, overrides).table("ask"), file=file) as opened:
+        talk(opened, as_json=as_json)
 
 
 if __name__ == "__main__":

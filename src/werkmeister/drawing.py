@@ -188,7 +188,7 @@ def point_chart(points: Sequence[Point], *, title: str, x_label: str, y_label: s
         below[p.label, a] = max(below.get((p.label, a), 0.0), b, y.at(p.y if p.low is None else p.low))
     taken: list[tuple[float, float]] = []
     for (label, a), under in below.items():
-        text_y = under + 18
+        text_y = under + 18 if under + 22 < y.start else under - 12
         while any(abs(text_y - other) < 15 and abs(a - beside) < 60 for beside, other in taken):
             text_y += 15
         taken.append((a, text_y))

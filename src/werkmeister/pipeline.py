@@ -13,7 +13,7 @@ from werkmeister.artefact import Artefact, exclusive, open_artefact, read_manife
 from werkmeister.building import export as export_stage
 from werkmeister.building import train as train_stage
 from werkmeister.config import ExpertSettings, Settings, as_json, read_settings
-from werkmeister.consulting.settings import AskSettings
+from werkmeister.consulting.expert import AskSettings
 from werkmeister.corpus import dataset as dataset_stage
 from werkmeister.errors import ArtefactError
 from werkmeister.examining import exam as exam_stage

@@ -19,6 +19,12 @@ from werkmeister.errors import BaseModelError, ContextError, DataError, EngineEr
 
 QUESTIONS = [conversation(text) for text in ("the land", "in and out", "a", "who is there?", "sand and hand", "thin")]
 SHORT = Sampling(max_tokens=12)
+SCHEMA = {
+    "type": "object",
+    "properties": {"on": {"type": "boolean"}, "room": {"enum": ["Küche", "Bad"]}, "n": {"enum": [1, 20]}},
+    "required": ["on", "room", "n"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +100,29 @@ def test_a_stream_gives_tokens_one_by_one_and_one_finished_with_counts(engine):
     assert len(items) - 1 <= items[-1].answer_tokens <= SHORT.max_tokens
 
 
+def test_an_answer_in_one_piece_is_that_of_the_stream(engine):
+    drawn = Sampling(max_tokens=30, temperature=1.0, seed=4, stop=("b",))
+    for sampling in (SHORT, drawn, Sampling(max_tokens=60, schema=SCHEMA)):
+        for question in QUESTIONS:
+            (whole,), streamed = engine.replies([question], sampling), reply(engine, question, sampling)
+            assert (whole.text, whole.finish, whole.answer_tokens) == (
+                (streamed.text, streamed.finish, streamed.answer_tokens)
+            )
+            assert [t.logprob for t in whole.tokens] == pytest.approx([t.logprob for t in streamed.tokens], abs=1e-3)
+            assert 0 < whole.first_seconds <= whole.seconds
+
+
+def test_the_beginning_of_a_stop_text_that_never_comes_is_part_of_the_answer(engine):
+    for question in QUESTIONS:
+        plain = reply(engine, question, SHORT)
+        if plain.finish == "length" and plain.text[-1:].isascii() and plain.tokens[-1].text:
+            held = Sampling(max_tokens=12, stop=(plain.text[-1] + "zzz",))
+            (whole,), streamed = engine.replies([question], held), reply(engine, question, held)
+            assert whole.text == streamed.text == plain.text
+            return
+    pytest.fail("no question has a cut answer that ends in a whole character")
+
+
 def test_one_seed_gives_one_answer_and_other_seeds_give_others(engine):
     def drawn(seed):
         return reply(engine, QUESTIONS[0], Sampling(max_tokens=12, temperature=2.0, seed=seed)).text
@@ -123,14 +152,6 @@ def test_max_tokens_cuts_with_finish_length_and_the_end_token_gives_stop(engine)
     assert ("length", False) in finishes
 
 
-SCHEMA = {
-    "type": "object",
-    "properties": {"on": {"type": "boolean"}, "room": {"enum": ["Küche", "Bad"]}, "n": {"enum": [1, 20]}},
-    "required": ["on", "room", "n"],
-    "additionalProperties": False,
-}
-
-
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_under_a_schema_fulfils_it(engine, temperature):
     for question in QUESTIONS[:3]:
@@ -144,7 +165,7 @@ def test_an_answer_under_a_schema_fulfils_it(engine, temperature):
 )
 def test_a_schema_that_llama_cpp_would_drop_is_refused(engine, schema):
     with pytest.raises(EngineError, match="cannot enforce the schema"):
-        engine.stream(QUESTIONS[0], Sampling(schema=schema))
+        engine.stream(QUESTIONS[0], Sampling(max_tokens=9, schema=schema))
 
 
 def test_a_prompt_that_does_not_fit_is_refused_with_counts_and_one_that_just_fits_is_answered(engine):

@@ -65,7 +65,17 @@ def test_json_values_are_compared_as_json_and_not_as_python(answer, target, scor
 
 @pytest.mark.parametrize(
     "answer",
-    ['{"n": 1, "n": 1}', '{"n": NaN}', '{"n": 1} ', "Infinity", "", "{", '{"n": 1}{"n": 1}', "[" * 100_000, "1e" + "9" * 30],
+    [
+        '{"n": 1, "n": 1}',
+        '{"n": NaN}',
+        '{"n": 1} ',
+        "Infinity",
+        "",
+        "{",
+        '{"n": 1}{"n": 1}',
+        "[" * 100_000,
+        "1e" + "9" * 30,
+    ],
 )
 def test_what_is_no_single_json_value_scores_zero_and_says_why(answer):
     mark = marked("json", answer, '{"n": 1}')

@@ -17,16 +17,17 @@ from werkmeister.bases import prepared
 from werkmeister.bases.base import Base
 from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.bases.packaged import PACKAGED, packaged_file
-from werkmeister.bases.shape import is_multimodal, read_config, shape_of_folder, weight_files
+from werkmeister.bases.shape import INDEX, is_multimodal, read_config, shape_of_folder, weight_files
 from werkmeister.bases.templates import template_in_force
 from werkmeister.bases.vocabulary import TEMPLATE_FILES, TOKENIZER_FILES, read_vocabulary
 from werkmeister.errors import BaseModelError
 from werkmeister.machine import explain_os_error
-from werkmeister.progress import Progress
+from werkmeister.progress import Progress, Silent
 
 NOTE = "base.json"
 # Rises when what the note says is found in another way.
-_VERSION = 1
+_VERSION = 2
+_DECIDING_FILES = ("config.json", "generation_config.json", INDEX, *TOKENIZER_FILES, *TEMPLATE_FILES)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 _FORMS = (
     f"a packaged model ({', '.join(PACKAGED)}), a Hugging Face id (owner/model), a folder with config.json and "
@@ -54,11 +55,27 @@ def find_base(name: str, *, expert: Path | None = None, progress: Progress) -> B
             return _gguf(name, local, models_folder() / "gguf" / _label(local), "", progress)
         if local is not None:
             return _folder(name, local, progress)
-        if _HUB_ID.fullmatch(name) and not name.endswith(".gguf"):
+        if _is_hub_id(name):
             return _hub(name, progress)
     except OSError as error:
         raise (explain_os_error(error) or error) from error
     raise _unknown(name, expert)
+
+
+def known_base(name: str, *, expert: Path | None = None) -> Base | None:
+    """The base called `name` when nothing has to be fetched or prepared for it, None otherwise.
+
+    Raises BaseModelError as `find_base` does for a name that can mean nothing and for a damaged local folder.
+    """
+    name = name.strip()
+    local = None if name in PACKAGED else _local(name, expert)
+    if local is not None and local.is_dir():
+        return find_base(name, expert=expert, progress=Silent())
+    if local is not None:
+        return _remembered(name, models_folder() / "gguf" / _label(local))
+    if name not in PACKAGED and not _is_hub_id(name):
+        raise _unknown(name, expert)
+    return _remembered(name, models_folder() / (name if name in PACKAGED else _hub_folder(name)))
 
 
 def models_folder() -> Path:
@@ -116,7 +133,7 @@ def _folder(name: str, folder: Path, progress: Progress) -> Base:
 
 
 def _hub(name: str, progress: Progress) -> Base:
-    home = models_folder() / "hub" / name.replace("/", "--")
+    home = models_folder() / _hub_folder(name)
     known = _remembered(name, home)
     if known:
         return known
@@ -164,7 +181,9 @@ def _describe(
         **known,
     )
     fields = {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(base).items()}
-    stamps = {str(file): _stamp(file) for file in [*watched, *_model_files(folder)]}
+    # Files that are absent count too: a chat_template.jinja that appears changes the base.
+    places = [*watched, *_model_files(folder), *(folder / file for file in _DECIDING_FILES)]
+    stamps = {str(file): _stamp(file) for file in places}
     note = {"version": [_VERSION, prepared.VERSION], "stamps": stamps, "base": fields}
     home.mkdir(parents=True, exist_ok=True)
     fresh = home / f"{NOTE}.{os.getpid()}"
@@ -190,15 +209,18 @@ def _remembered(name: str, home: Path) -> Base | None:
 
 
 def _stamp(file: Path) -> list[int]:
-    stat = file.stat()
+    """Size and time of a file; nothing for one that is absent."""
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return []
     return [stat.st_size, stat.st_mtime_ns]
 
 
 def _model_files(folder: Path) -> list[Path]:
     """The files of a model folder that decide what it computes and how text becomes tokens."""
-    names = ("config.json", "generation_config.json", *TOKENIZER_FILES, *TEMPLATE_FILES)
     read_config(folder)
-    return [*(folder / name for name in names if (folder / name).is_file()), *weight_files(folder)]
+    return [*(folder / name for name in _DECIDING_FILES if (folder / name).is_file()), *weight_files(folder)]
 
 
 def _content(files: Iterable[Path], progress: Progress) -> str:
@@ -208,6 +230,14 @@ def _content(files: Iterable[Path], progress: Progress) -> str:
             hashes.append(f"{file.name}:{sha256_of(file)}")
             track.advance(file.stat().st_size)
     return "\n".join(hashes)
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(".gguf")
+
+
+def _hub_folder(name: str) -> Path:
+    return Path("hub") / name.replace("/", "--")
 
 
 def _label(path: Path) -> str:

@@ -8,7 +8,8 @@ costs 1e-4, since scale x q + minimum needs more than its 8 bits. Values beyond 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ VERSION = 1
 # GPT-2's own). The converter of transformers ignores this key and splits as GPT-2 does, which gives other tokens than
 # the served file for a number after a line break.
 _LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _SPLITS = {
@@ -58,8 +60,11 @@ def prepare(header: GgufHeader, folder: Path, progress: Progress) -> None:
     partial.mkdir(parents=True)
     progress.say(f"preparing {header.path.name} for training: dequantising {values / 1e6:.0f} M weights (once)")
     try:
-        _write_tokenizer(header, partial, progress)
-        _write_model(header, partial)
+        from werkmeister.bases.load import quiet
+
+        with quiet():
+            _write_tokenizer(header, partial, progress)
+            _write_model(header, partial, progress)
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise BaseModelError(
             f"{header.path} ({header.architecture}) cannot be prepared for training: {error}",
@@ -69,10 +74,11 @@ def prepare(header: GgufHeader, folder: Path, progress: Progress) -> None:
     partial.rename(folder)
 
 
-def _write_model(header: GgufHeader, folder: Path) -> None:
+def _write_model(header: GgufHeader, folder: Path, progress: Progress) -> None:
     import torch
 
-    model = _dequantised(header, torch.float16)
+    with _shown(progress, f"dequantising {header.path.name}", len(header.tensors)):
+        model = _dequantised(header, torch.float16)
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         model = _dequantised(header, torch.float32)
         if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
@@ -105,6 +111,28 @@ def _dequantised(header: GgufHeader, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
+@contextmanager
+def _shown(progress: Progress, label: str, total: int) -> Iterator[None]:
+    """Show the dequantising of transformers, which draws a bar of its own, in ours."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    own = getattr(reader, "tqdm", None)
+    with progress.track(label, total) as track:
+
+        def counted(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+            for tensor in tensors:
+                yield tensor
+                track.advance()
+
+        if own is not None:
+            reader.tqdm = counted
+        try:
+            yield
+        finally:
+            if own is not None:
+                reader.tqdm = own
+
+
 def _set_rope(header: GgufHeader, config: Any) -> None:
     """Refuse what transformers drops without a word: rotary factors that stand in the GGUF as a tensor."""
     for name in ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"):
@@ -115,9 +143,7 @@ def _set_rope(header: GgufHeader, config: Any) -> None:
 def _write_tokenizer(header: GgufHeader, folder: Path, progress: Progress) -> None:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        header.path.parent, gguf_file=header.path.name
-    )
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(header.path.parent, gguf_file=header.path.name)
     metadata = header.metadata
     if metadata.get("tokenizer.ggml.model") == "gpt2":
         _set_split(tokenizer, str(metadata.get("tokenizer.ggml.pre", "gpt-2")), progress)

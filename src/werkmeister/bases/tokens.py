@@ -28,7 +28,10 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base.folder)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:
+        # The tokenizers library raises plain Exception for a file it cannot read.
+        if type(error) is not Exception and not isinstance(error, OSError | ValueError | KeyError | ImportError):
+            raise
         raise BaseModelError(
             f"the tokenizer of {base.name} in {base.folder} cannot be loaded: {error}", hint="fetch the model again"
         ) from error
@@ -55,9 +58,7 @@ def full_ids(tokenizer: PreTrainedTokenizerBase, example: Example) -> tuple[list
     return examples_ids(tokenizer, [example])[0]
 
 
-def examples_ids(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
-) -> list[tuple[list[int], list[int]]]:
+def examples_ids(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> list[tuple[list[int], list[int]]]:
     """`full_ids` of many examples at once, much faster than one by one."""
     end = _end_of_turn(tokenizer)
     pairs: list[tuple[list[int], list[int]]] = []
@@ -116,7 +117,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, g
     import jinja2
 
     try:
-        text = tokenizer.apply_chat_template(
+        text: str = tokenizer.apply_chat_template(
             messages_json(conversation), tokenize=False, add_generation_prompt=generation
         )
     except jinja2.TemplateError as error:
@@ -125,7 +126,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, g
             f"the base's chat template refuses a conversation of the turns {roles}: {error}",
             hint="let user and assistant take turns, after at most one system message",
         ) from error
-    return str(text)
+    return text
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from werkmeister.building.trained import Point, Prompt, Reference
+from werkmeister.building.trained import ROOM, Point, Prompt, Reference
 from werkmeister.engines.engine import Sampling, reply
 from werkmeister.engines.llama import LlamaEngine
 from werkmeister.errors import ParityError
@@ -69,7 +69,7 @@ def check(path: Path, kind: str, reference: Reference, *, adapter: Path | None =
     `kind` is the file type whose row of `BOUNDS` applies. Raises ParityError naming file, prompt, figures and next
     step when token ids differ, a figure is beyond its bound, or answers do not end.
     """
-    context = max(len(prompt.ids) + len(prompt.answer) for prompt in reference.prompts) + reference.room
+    context = max(len(prompt.ids) + 2 * len(prompt.answer) for prompt in reference.prompts) + 2 * ROOM
     label = path.name if adapter is None else f"{adapter.name} on {path.name}"
     steps = len(reference.points) + len(reference.to_end)
     with (
@@ -85,7 +85,7 @@ def check(path: Path, kind: str, reference: Reference, *, adapter: Path | None =
             track.advance(1, kl=f"{np.mean([entry.kl for entry in compared]):.1e}")
         ended = 0
         for prompt, tokens in reference.to_end:
-            sampling = Sampling(max_tokens=min(2 * tokens + 32, engine.context_length - len(prompt.ids)))
+            sampling = Sampling(max_tokens=min(2 * tokens + ROOM, engine.context_length - len(prompt.ids)))
             ended += reply(engine, prompt.conversation, sampling).finish == "stop"
             track.advance(1)
     figures = _figures(reference, compared, ended)
@@ -145,5 +145,48 @@ def _figures(reference: Reference, compared: Sequence[_Compared], ended: int) ->
         positions=len(compared),
         ended=ended,
         to_end=len(reference.to_end),
-        worst=reference.points[worst].prompt.conversation[-1].content,
+        worst=reference.points[worst].prompt.question,
     )
+
+
+def _same_ids(label: str, prompt: Prompt, served: Sequence[int]) -> None:
+    if list(served) == list(prompt.ids):
+        return
+    pairs = zip(prompt.ids, served, strict=False)
+    place = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(prompt.ids), len(served)))
+    raise ParityError(
+        f"{label} reads another prompt than the trained model",
+        problems=[
+            f"prompt: {prompt.question!r}",
+            f"{len(prompt.ids)} token ids in training and {len(served)} in the file; the first difference is at "
+            f"token {place}: {list(prompt.ids[place : place + 5])} and {list(served[place : place + 5])}",
+        ],
+        hint="the chat template or the tokenizer of the file differs; name another base, or its own .gguf",
+    )
+
+
+def _judge(label: str, kind: str, reference: Reference, figures: Figures) -> None:
+    bound = BOUNDS[kind]
+    problems = []
+    if not figures.kl <= bound.kl:
+        problems.append(f"mean KL divergence is {figures.kl:.2g} nats, the bound is {bound.kl:.2g}")
+    if not figures.delta <= bound.delta:
+        problems.append(f"the largest |Δ logprob| of a likely token is {figures.delta:.2g}, the bound {bound.delta:.2g}")
+    if not figures.top1 >= bound.top1:
+        problems.append(f"the first choice is equal at {figures.top1:.0%} of places, the bound is {bound.top1:.0%}")
+    if figures.effect is not None and not abs(figures.effect - 1) <= bound.effect:
+        problems.append(
+            f"the adapter's effect is {figures.effect:.3f} of the trained one (0: ignored), and 1 ± {bound.effect} is "
+            "the bound"
+        )
+    if 2 * figures.ended < figures.to_end:
+        problems.append(
+            f"{figures.to_end - figures.ended} of {figures.to_end} answers do not end where the trained model ends "
+            "its own: the file lacks the end token"
+        )
+    if problems:
+        raise ParityError(
+            f"{label} does not do what the trained model does",
+            problems=[*problems, f"worst prompt: {figures.worst!r}"],
+            hint=f"take {kind} out of export.files and keep the others, or report it when F16 fails as well",
+        )

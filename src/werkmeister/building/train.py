@@ -151,7 +151,8 @@ class _Run:
         measures = {
             "seconds": round(seconds, 1),
             "tokens": trainer.tokens_seen,
-            "tokens_per_second": round(trainer.tokens_seen / seconds, 1),
+            "training_seconds": round(sum(watch.step_seconds), 1),
+            "tokens_per_second": round(trainer.tokens_seen / max(1e-9, sum(watch.step_seconds)), 1),
             "resumed_at_step": done,
             "peak_memory": peak_memory(),
         }
@@ -275,6 +276,7 @@ class _Run:
             metric_for_best_model="eval_loss",
             greater_is_better=False,
             logging_steps=max(1, steps // 100),
+            logging_nan_inf_filter=False,  # The watch must see a loss that is not finite.
             report_to=[],
             disable_tqdm=True,
             seed=settings.seed,
@@ -342,6 +344,7 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 def _quiet() -> None:
     """Keep the libraries' own bars and notes away from ours."""
+    import logging
     import warnings
 
     import transformers
@@ -349,4 +352,5 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)  # It misses optional kernels, aloud.
     warnings.filterwarnings("ignore", category=FutureWarning)

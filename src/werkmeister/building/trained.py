@@ -11,17 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from werkmeister.bases.base import Base
-from werkmeister.chat import Conversation, Example, messages_json
+from werkmeister.bases.load import load_model, quiet
+from werkmeister.bases.tokens import full_ids, load_tokenizer
+from werkmeister.chat import Conversation, Example
+from werkmeister.engines.engine import Sampling, reply
+from werkmeister.engines.transformers import TransformersEngine
+from werkmeister.errors import DataError
+from werkmeister.machine import in_words, read_machine
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
     import torch
 
 Logprobs = npt.NDArray[np.float32]
-# Places along an answer where distributions are compared: before its first token, on the way, and before its end.
-_PLACES = 4
-_TO_END = 4
-_ROOM = 128
+# Distributions are compared at that many places of each answer, from before its first token to before its end.
+PLACES = 4
+# Answers that are generated to their end, and how many tokens beyond the target they may take.
+TO_END = 4
+ROOM = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +39,16 @@ class Prompt:
     ids: tuple[int, ...]
     answer: tuple[int, ...]
 
+    @property
+    def question(self) -> str:
+        """The last user message, as errors name the prompt."""
+        return self.conversation[-1].content
+
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One place in an answer: log-probabilities over the vocabulary after `place` answer tokens, with and without
-    the adapter."""
+    """One place in an answer: log-probabilities over the vocabulary after `place` tokens of the target, with the
+    adapter and without."""
 
     prompt: Prompt
     place: int
@@ -46,105 +58,102 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What served files are compared with. `to_end` are prompts whose answers the trained model ends by itself, with
-    the length of that answer in tokens; `room` is how many tokens an answer may have beyond its target."""
+    """What served files are compared with.
+
+    `to_end` are prompts whose answers the trained model ends by itself, with the length of that answer in tokens.
+    `arithmetic` is the dtype of the reference: float32 wherever it fits into memory.
+    """
 
     prompts: tuple[Prompt, ...]
     points: tuple[Point, ...]
     to_end: tuple[tuple[Prompt, int], ...]
     context_length: int
-    room: int = _ROOM
+    arithmetic: str
 
 
 def refer(base: Base, adapter: Path, examples: Sequence[Example], progress: Progress) -> Reference:
-    """Run the trained model over `examples` (answers teacher-forced, one forward pass each with and without the
-    adapter) and let it answer where that does not show whether it ends."""
-    model, tokenizer = _open(base, adapter)
-    ends = _end_ids(base, model, tokenizer)
-    prompts, points = [], []
-    sure: list[tuple[Prompt, int]] = []
-    with progress.track("reading the trained model", len(examples)) as track:
-        for example in examples:
-            prompt = _prompt(tokenizer, example, ends)
+    """Run the trained model along the target answers of `examples`: two forward passes each, with the adapter and
+    without. Where these do not show that it ends its answers, it generates two.
+
+    Raises DataError when no example leaves room for an answer in the context.
+    """
+    from peft import PeftModel
+
+    tokenizer = load_tokenizer(base)
+    prompts = _prompts(tokenizer, examples, base.context_length)
+    dtype = _dtype(base, progress)
+    model = load_model(base, dtype=dtype)
+    with quiet():
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    points: list[Point] = []
+    certain: list[tuple[Prompt, int]] = []
+    with progress.track("reading the trained model", len(prompts)) as track:
+        for prompt in prompts:
             trained = _logprobs(model, prompt)
             with model.disable_adapter():
                 plain = _logprobs(model, prompt)
-            prompts.append(prompt)
             points += [Point(prompt, place, trained[place], plain[place]) for place in _places(len(prompt.answer))]
-            if prompt.answer and tuple(trained[:-1].argmax(-1).tolist()) == prompt.answer:
-                sure.append((prompt, len(prompt.answer)))
+            if tuple(trained.argmax(-1).tolist()) == prompt.answer:
+                certain.append((prompt, len(prompt.answer)))
             track.advance()
+    engine = TransformersEngine(model, tokenizer, name="trained model", stop=base.stop)
     return Reference(
         prompts=tuple(prompts),
         points=tuple(points),
-        to_end=tuple(sure[:_TO_END] or _generated(model, prompts[: _TO_END // 2], ends)),
+        to_end=tuple(certain[:TO_END] or _generated(engine, prompts[: TO_END // 2])),
         context_length=base.context_length,
+        arithmetic=str(dtype).removeprefix("torch."),
     )
 
 
-def _open(base: Base, adapter: Path) -> tuple[Any, Any]:
+def _dtype(base: Base, progress: Progress) -> torch.dtype:
     import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base.folder)
-    tokenizer.chat_template = base.template
-    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
-    return PeftModel.from_pretrained(model, adapter).eval(), tokenizer
-
-
-def _end_ids(base: Base, model: Any, tokenizer: Any) -> frozenset[int]:
-    """The ids of the tokens that end a turn under the template in force."""
-    known = tokenizer.get_vocab()
-    return frozenset({known[text] for text in base.stop if text in known} | {tokenizer.eos_token_id})
-
-
-def _prompt(tokenizer: Any, example: Example, ends: frozenset[int]) -> Prompt:
-    messages = messages_json(example.prompt)
-    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    whole = tokenizer.apply_chat_template(
-        [*messages, {"role": "assistant", "content": example.target}], return_dict=False
+    needed = base.parameters * 4
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else read_machine().memory_free
+    if needed * 1.2 < free:
+        return torch.float32
+    progress.say(
+        f"the trained model in float32 takes {in_words(needed)} of memory and {in_words(free)} are free: "
+        "parity is measured against bfloat16, with wider bounds"
     )
-    answer = (
-        whole[len(ids) :] if whole[: len(ids)] == ids else tokenizer.encode(example.target, add_special_tokens=False)
-    )
-    end = next((place for place, token in enumerate(answer) if token in ends), len(answer) - 1)
-    return Prompt(example.prompt, tuple(ids), tuple(answer[: end + 1]))
+    return torch.bfloat16
+
+
+def _prompts(tokenizer: Any, examples: Sequence[Example], context_length: int) -> list[Prompt]:
+    prompts = []
+    for example in examples:
+        ids, answer = full_ids(tokenizer, example)
+        if len(ids) + 2 * len(answer) + ROOM <= context_length:
+            prompts.append(Prompt(example.prompt, tuple(ids), tuple(answer)))
+    if not prompts:
+        raise DataError(
+            f"none of {len(examples)} exam prompts leaves room for two answers in a context of {context_length} tokens",
+            hint="shorten the system message or the prompts",
+        )
+    return prompts
 
 
 def _places(length: int) -> list[int]:
-    last = max(length - 1, 0)
-    return sorted({round(last * step / (_PLACES - 1)) for step in range(_PLACES)})
+    return sorted({round((length - 1) * step / (PLACES - 1)) for step in range(PLACES)}) if length else []
 
 
 def _logprobs(model: Any, prompt: Prompt) -> Logprobs:
-    """Log-probabilities [answer length + 1, vocabulary] from before the answer's first token on."""
+    """Log-probabilities [answer length, vocabulary] of each token of the answer, given all before it."""
     import torch
 
-    ids = torch.tensor([[*prompt.ids, *prompt.answer]], device=model.device)
+    ids = torch.tensor([[*prompt.ids, *prompt.answer[:-1]]], device=model.device)
     with torch.inference_mode():
-        logits = model(input_ids=ids, logits_to_keep=len(prompt.answer) + 1).logits[0]
+        logits = model(input_ids=ids, logits_to_keep=len(prompt.answer)).logits[0]
         found: Logprobs = logits.float().log_softmax(-1).cpu().numpy()
     return found
 
 
-def _generated(model: Any, prompts: Sequence[Prompt], ends: frozenset[int]) -> list[tuple[Prompt, int]]:
+def _generated(engine: TransformersEngine, prompts: Sequence[Prompt]) -> list[tuple[Prompt, int]]:
     """The prompts that the trained model answers and ends within the room, with the answers' lengths."""
-    import torch
-
     found = []
     for prompt in prompts:
-        ids = torch.tensor([prompt.ids], device=model.device)
-        with torch.inference_mode():
-            made = model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=_ROOM // 2,
-                do_sample=False,
-                eos_token_id=sorted(ends),
-                pad_token_id=min(ends),
-            )
-        answer = made[0, len(prompt.ids) :].tolist()
-        if answer and answer[-1] in ends:
-            found.append((prompt, len(answer)))
+        answer = reply(engine, prompt.conversation, Sampling(max_tokens=len(prompt.answer) + ROOM))
+        if answer.finish == "stop":
+            found.append((prompt, answer.answer_tokens))
     return found

@@ -69,18 +69,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._track = track
         self._history = history
         self._stop = stop
+        self.step_seconds: list[float] = []
         self._shown: dict[str, str] = {}
         self._begin = time.perf_counter()
         self._last = done_steps
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock once loading is over."""
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock of one optimizer step; evaluation and checkpoints lie between steps."""
         self._begin = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Advance the bar by one optimizer step."""
         assert self.trainer is not None
-        rate = self.trainer.tokens_seen / max(1e-9, time.perf_counter() - self._begin)
+        self.step_seconds.append(time.perf_counter() - self._begin)
+        rate = self.trainer.tokens_seen / sum(self.step_seconds)
         self._shown["tokens/s"] = f"{rate:.0f}"
         self._track.advance(state.global_step - self._last, **self._shown)
         self._last = state.global_step
@@ -94,6 +96,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         entry = {key: value for key, value in (logs or {}).items() if key in _KEPT} | {"step": state.global_step}
         if len(entry) == 1:
             return control
+        if "loss" in entry and self.trainer is not None:
+            entry |= {"tokens": self.trainer.tokens_seen, "seconds": round(sum(self.step_seconds), 3)}
         with self._history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         for key in ("loss", "eval_loss"):

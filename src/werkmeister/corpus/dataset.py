@@ -51,7 +51,7 @@ class DatasetSettings:
     near_duplicate: float = setting(
         0.9,
         help="examples with the same answer and prompts this alike are near duplicates; 0: only exact ones count",
-        unit="Jaccard similarity of character trigrams",
+        unit="Jaccard similarity of character 5-grams",
         low=0,
         high=1,
     )
@@ -61,6 +61,10 @@ class DatasetSettings:
         unit="tokens",
         low=0,
     )
+
+    def __post_init__(self) -> None:
+        if self.valid + self.exam > 0.9:
+            raise ValueError(f"valid = {self.valid} and exam = {self.exam} leave too little for train")
 
 
 def dataset_inputs(expert: Path, settings: DatasetSettings, base: Base, system: str) -> dict[str, str]:
@@ -195,7 +199,7 @@ def _clean(
     from werkmeister.corpus.duplicates import LONG, Dropped, drop_exact, drop_near
 
     kept, dropped = drop_exact(given)
-    kept, near = drop_near(kept, settings.near_duplicate)
+    kept, near = drop_near(kept, settings.near_duplicate, progress)
     dropped += near
     tokenizer = load_tokenizer(base)
     tokens: dict[str, int] = {}

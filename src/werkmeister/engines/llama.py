@@ -19,7 +19,7 @@ from typing import Any
 from werkmeister.bases.gguf_header import GgufHeader, read_gguf_header
 from werkmeister.bases.templates import TemplateRefusal, render
 from werkmeister.chat import Conversation, messages_json
-from werkmeister.engines.engine import Finished, Reply, Sampling, Token, collect
+from werkmeister.engines.engine import Finished, Reply, Sampling, Token
 from werkmeister.engines.llama_server import start_server
 from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError, WerkmeisterError
 from werkmeister.machine import threads_by_load
@@ -61,6 +61,7 @@ class LlamaEngine:
         header = _header(path, "model")
         if adapter is not None:
             _header(adapter, "adapter")
+        self.path = path
         self.name = path.name if adapter is None else f"{path.name} + {adapter.name}"
         self.size = path.stat().st_size + (adapter.stat().st_size if adapter else 0)
         self.context_length = _context(header, context_length)
@@ -118,7 +119,6 @@ class LlamaEngine:
         request = self._request(ids, Sampling(max_tokens=1)) | {
             "n_probs": top,
             "cache_prompt": False,
-            "stream": False,
             "logit_bias": [[self._tokeniser.ids(_NO_JSON)[-1], _SURE]],
         }
         found = self._call(request)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -130,14 +130,13 @@ class LlamaEngine:
         Raises ContextError at once when prompt and max_tokens do not fit, EngineError when the schema is none that
         llama.cpp can enforce.
         """
-        ids = self.prompt_ids(conversation)
-        self._check_room(len(ids), sampling.max_tokens)
-        if sampling.schema is not None:
-            self._check_schema(sampling.schema)
-        return self._stream(self._request(ids, sampling))
+        return self._stream(self._prepared(conversation, sampling) | {"stream": True})
 
     def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Reply]:
-        """Answer in order, `slots` at a time. The first failure raises, naming the conversation that it befell."""
+        """Answer in order, `slots` at a time. The first failure raises, naming the conversation that it befell.
+
+        Ctrl-C takes effect when the answers under way have ended.
+        """
         if self.slots == 1:
             for number in range(len(conversations)):
                 yield self._reply(conversations, number, sampling)
@@ -155,16 +154,45 @@ class LlamaEngine:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _reply(self, conversations: Sequence[Conversation], number: int, sampling: Sampling) -> Reply:
-        begin = time.perf_counter()
         try:
-            return collect(self.stream(conversations[number], sampling), begin)
+            return self._whole(conversations[number], sampling)
         except WerkmeisterError as error:
+            if len(conversations) == 1:
+                raise
             question = conversations[number][-1].content if conversations[number] else ""
             raise type(error)(
                 f"conversation {number + 1} of {len(conversations)} ({_short(question)!r}): {error.message}",
                 hint=error.hint,
                 problems=error.problems,
             ) from error
+
+    def _whole(self, conversation: Conversation, sampling: Sampling) -> Reply:
+        """One answer in one piece: 3 % cheaper than a stream, whose every token is a message of its own."""
+        begin = time.perf_counter()
+        result = self._call(self._prepared(conversation, sampling))
+        seconds = time.perf_counter() - begin
+        choice, usage = result["choices"][0], result["usage"]
+        tokens = tuple(
+            Token(entry["token"], entry["logprob"]) for entry in (choice["logprobs"] or {}).get("content", ())
+        )
+        return Reply(
+            # Not choice["text"]: it ends with a replacement character where max_tokens cut through a character.
+            text="".join(token.text for token in tokens),
+            tokens=tokens,
+            finish=choice["finish_reason"],
+            prompt_tokens=usage["prompt_tokens"],
+            answer_tokens=usage["completion_tokens"],
+            first_seconds=max(0.0, seconds - result["timings"]["predicted_ms"] / 1000),
+            seconds=seconds,
+        )
+
+    def _prepared(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
+        """The request for a conversation, when it fits and its schema can be enforced."""
+        ids = self.prompt_ids(conversation)
+        self._check_room(len(ids), sampling.max_tokens)
+        if sampling.schema is not None:
+            self._check_schema(sampling.schema)
+        return self._request(ids, sampling)
 
     def _request(self, ids: list[int], sampling: Sampling) -> dict[str, Any]:
         return {
@@ -179,7 +207,6 @@ class LlamaEngine:
             "seed": sampling.seed,
             "stop": list(sampling.stop),
             "n_probs": 1,
-            "stream": True,
             "cache_prompt": True,
             "lora": self._lora,
         } | ({"grammar": _grammar(sampling.schema)} if sampling.schema is not None else {})
@@ -237,7 +264,6 @@ class LlamaEngine:
         forced = self._tokeniser.ids(_NO_JSON)
         request = self._request(forced, Sampling(max_tokens=1, schema=schema)) | {
             "cache_prompt": False,
-            "stream": False,
             "logit_bias": [[forced[-1], _SURE]],
         }
         if self._call(request)["choices"][0]["text"].strip().startswith(_NO_JSON):

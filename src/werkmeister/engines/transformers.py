@@ -120,7 +120,7 @@ class TransformersEngine:
         """Tokens of all rows as they come, each with its row; a Finished ends a row."""
         batch = _Batch(self._model, prompts)
         choosers = [_Chooser(sampling) for _ in prompts]
-        texts = [_Text(self._tokenizer, sampling.stop) for _ in prompts]
+        texts = [AnswerText(self._tokenizer, sampling.stop) for _ in prompts]
         alive = list(range(len(prompts)))  # alive[i] is the prompt of the batch's row i
         ended: set[int] = set()
         chosen: list[int] | None = None
@@ -244,7 +244,7 @@ class _Chooser:
 
 
 @dataclass
-class _Text:
+class AnswerText:
     """Turns one row's ids into text: holds back incomplete characters, and what may become a stop text."""
 
     tokenizer: Any
@@ -272,9 +272,8 @@ class _Text:
         return sure, False
 
     def rest(self) -> str:
-        """What was still held back when the row ended."""
-        text = self._held + (self._decoded() if self._open < len(self._ids) else "")
-        self._held, self._open = "", len(self._ids)
+        """What was still held back when the row ended; an incomplete character is dropped."""
+        text, self._held = self._held, ""
         return text
 
     def _decoded(self) -> str:

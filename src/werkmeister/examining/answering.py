@@ -86,9 +86,9 @@ def _llama(name: str, options: Mapping[str, Any]) -> Answerer:
     from werkmeister.engines.llama import LlamaEngine
 
     path = Path(options["file"])
-    context, slots, template = (options[key] for key in ("context_length", "slots", "template"))
+    given = {key: options[key] for key in ("context_length", "threads", "slots", "template")}
     begin = time.perf_counter()
-    engine = LlamaEngine(path, context_length=context, slots=slots, template=template)
+    engine = LlamaEngine(path, **given)
     seconds = time.perf_counter() - begin
     about = f"llama.cpp on {path.name}, {engine.threads} thread{'s' * (engine.threads > 1)}"
     return from_engine(name, engine, _sampling(options), bytes=path.stat().st_size, load_seconds=seconds, about=about)

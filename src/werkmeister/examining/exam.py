@@ -12,7 +12,7 @@ from typing import Any
 from werkmeister.artefact import Artefact, making, open_artefact, write_json
 from werkmeister.chat import Example, read_examples
 from werkmeister.config import as_json, setting
-from werkmeister.errors import DataError
+from werkmeister.errors import ArtefactError, DataError
 from werkmeister.examining import results
 from werkmeister.examining.answering import Answerer
 from werkmeister.examining.marks import AUTO, MARKS, Marking, choose_mark
@@ -85,6 +85,7 @@ def exam(
         open_artefact(path, kind, make_with=f"werkmeister {kind}")
         for path, kind in ((dataset, "dataset"), (train, "train"), (export, "export"))
     )
+    _check_kin(data, trained, exported)
     inputs = {"dataset": data.identity, "train": trained.identity, "export": exported.identity}
     names = names_of(settings.answerers, settings.shots, exported)
     pool = list(read_examples(data.file("exam.jsonl")))
@@ -118,7 +119,8 @@ def exam(
             progress.say(_news(sittings[-1]))
         found = _result(sittings, marking, pool, settings.margin, settings.seed, _reference(names, exported))
         found |= {"mark_why": why, "base": dict(data.facts["base"]), "settings": as_json(settings)}
-        found |= {"max_tokens": room.max_tokens, "shots": room.shots, "default_file": exported.facts.get("default")}
+        found |= {"max_tokens": room.max_tokens, "shots": room.shots, "threads": room.threads}
+        found |= {"default_file": exported.facts.get("default")}
         _write(draft.path, found, sittings)
         draft.facts |= {"mark": marking.name, "headline": found["headline"], "pays": found["pays"]}
         draft.measures["rows"] = found["rows"]
@@ -145,7 +147,8 @@ def take_exam(
     marking, why = choose_mark(mark, [example.target for example in examples])
     examples = list({example.id: example for example in examples}.values())
     sittings = [sit_exam(answerer, examples, marking, progress=progress or Silent()) for answerer in answerers]
-    return _result(sittings, marking, examples, margin, seed, reference) | {"mark_why": why}, sittings
+    found = _result(sittings, marking, examples, margin, seed, reference)
+    return found | {"mark_why": why, "base": None, "default_file": None, "shots": 0, "max_tokens": None}, sittings
 
 
 def _result(
@@ -172,6 +175,16 @@ def _result(
         "machine": dataclasses.asdict(read_machine()),
         "rows": rows,
     }
+
+
+def _check_kin(data: Artefact, trained: Artefact, exported: Artefact) -> None:
+    """Refuse artefacts that were not made from one another: their scores would be of different experts."""
+    for later, kind, earlier in ((trained, "dataset", data), (exported, "train", trained)):
+        if later.inputs.get(kind) != earlier.identity:
+            raise ArtefactError(
+                f"{later.path} was made from another {kind} artefact than {earlier.path}",
+                hint=f"make it again: werkmeister {later.kind}",
+            )
 
 
 def _reference(names: Sequence[str], exported: Artefact) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any
 
 from werkmeister.chat import Example
@@ -22,6 +23,8 @@ _ARTICLES = frozenset(
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|\w+|[%‰€$£¥°]")
 _FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+# How many opening brackets of a talkative answer are tried as the start of JSON.
+_BRACKETS = 40
 # A class is named in few characters, and few classes are each seen again and again.
 _LABEL_LENGTH, _LABEL_CLASSES, _LABEL_REPEATS = 60, 200, 4
 
@@ -246,7 +249,7 @@ def _json_inside(text: str) -> Iterator[Any]:
     decoder = json.JSONDecoder(
         object_pairs_hook=_single_keys, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_constant
     )
-    for match in re.finditer(r"[{\[]", text[:20_000]):
+    for match in islice(re.finditer(r"[{\[]", text), _BRACKETS):
         try:
             yield decoder.raw_decode(text, match.start())[0]
         except (ValueError, RecursionError, InvalidOperation):

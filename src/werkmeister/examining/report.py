@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from werkmeister.artefact import Artefact
 from werkmeister.drawing import Bar, Point, bar_chart, point_chart
 from werkmeister.examining.results import ALL_PARTS, ONLY_PART, RIVALS, part_of, percent
 from werkmeister.examining.sitting import Sitting
@@ -18,13 +19,20 @@ _MARKS = {"json": "JSON equality", "exact": "exact match", "token_f1": "token F1
 _MARKS |= {"contains": "contains the target", "macro_f1": "macro F1"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of texts; `right` says of each column whether it holds numbers, which stand to the right."""
+Table = tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]
+"""Headings, and rows of as many texts; all columns but `answerer` and `note` hold figures, which stand to the right."""
+_TEXTS = ("answerer", "note")
 
-    columns: tuple[str, ...]
-    right: tuple[bool, ...]
-    rows: tuple[tuple[str, ...], ...]
+
+def read_exam(made: Artefact) -> dict[str, Any]:
+    """The content of exam.json of an exam artefact."""
+    found: dict[str, Any] = json.loads(made.file("exam.json").read_text(encoding="utf-8"))
+    return found
+
+
+def headline(exam: Mapping[str, Any]) -> str:
+    """Whether fine-tuning pays, in one or two sentences with the figures."""
+    return str(exam["headline"])
 
 
 def answer_rows(sitting: Sitting) -> list[dict[str, Any]]:
@@ -45,32 +53,33 @@ def answer_rows(sitting: Sitting) -> list[dict[str, Any]]:
     ]
 
 
-def table(exam: Mapping[str, Any]) -> Table:
-    """One row for each answerer, with the score and interval of each part and mark, then size, load time and speed."""
-    rows = exam["rows"]
+def exam_table(exam: Mapping[str, Any]) -> Table:
+    """One row for each answerer: the score and interval on each part, n, a note, then size, load time and speed."""
+    rows = [row for row in exam["rows"] if row["part"] != ALL_PARTS]
     kinds = list(dict.fromkeys((row["part"], row["mark"]) for row in rows))
     several = len({mark for _, mark in kinds}) > 1
     cells = {(row["answerer"], row["part"], row["mark"]): row for row in rows}
+    scores = [_heading(part, mark, several) for part, mark in kinds]
     costs = ("size", "load", "tokens/s", "first token", "peak memory")
-    columns = ["answerer", *(_heading(part, mark, several) for part, mark in kinds), *costs, "note"]
     lines = []
     for name in dict.fromkeys(row["answerer"] for row in rows):
         own = [row for row in rows if row["answerer"] == name]
-        scores = [_score(cells.get((name, *kind))) for kind in kinds]
-        lines.append((name, *scores, *_costs(own[0]), _note(exam, own)))
-    return Table(
-        columns=tuple(columns),
-        right=(False, *[True] * (len(columns) - 2), False),
-        rows=tuple(lines),
-    )
+        asked = [str(row["n"]) for row in own if row["mark"] == exam["mark"]]
+        told = [_score(cells.get((name, *kind))) for kind in kinds]
+        lines.append((name, *told, " + ".join(asked), _note(exam, own), *_costs(own[0])))
+    return ("answerer", *scores, "n", "note", *costs), tuple(lines)
 
 
 def markdown(exam: Mapping[str, Any]) -> str:
     """The table in Markdown, for a README or a model card."""
-    shown = table(exam)
-    rules = ["--:" if right else "---" for right in shown.right]
-    lines = [shown.columns, rules, *shown.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+    columns, rows = exam_table(exam)
+    rules = ["---" if column in _TEXTS else "--:" for column in columns]
+    return (
+        "\n".join(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (columns, rules, *rows)
+        )
+        + "\n"
+    )
 
 
 def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> str:
@@ -86,7 +95,9 @@ def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> str:
     )
     return environment.get_template("report.html").render(
         exam=exam,
-        table=table(exam),
+        headline=exam["headline"].replace(" %", "\u00a0%"),
+        table=exam_table(exam),
+        texts=_TEXTS,
         mark=_MARKS[exam["mark"]],
         pays=all(exam["pays"].values()) if exam["pays"] else None,
         pictures=[Markup(picture) for picture in _pictures(exam)],
@@ -104,7 +115,7 @@ def _score(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return _NONE
     low, high = (percent(row[end]).removesuffix(" %") for end in ("low", "high"))
-    return f"{percent(row['score'])} ({low}–{high}), n = {row['n']}"
+    return f"{percent(row['score'])} ({low}–{high})"
 
 
 def _costs(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -117,12 +128,25 @@ def _costs(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _note(exam: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
-    """What a person should know of an answerer: how it compares with the reference, or what it is."""
-    name, margin = own[0]["answerer"], f"{exam['margin'] * 100:g} points"
-    if name in RIVALS:
-        return str(own[0]["about"])
+    """What a person should know of an answerer: how it compares with the reference or what it is, and its form."""
+    name = own[0]["answerer"]
+    notes = [str(own[0]["about"])] if name in RIVALS else [_compared(exam, own)]
     if name == exam["reference"]:
-        return "the others are compared with it"
+        notes = ["what the files are compared with"]
+    told = [row for row in own if row["mark"] == exam["mark"]]
+    asked = sum(row["n"] for row in told)
+    cut = sum(row["cut"] for row in told)
+    if cut:
+        notes.append(f"{cut} of {asked} answers cut off at {exam['max_tokens']} tokens")
+    if exam["mark"] == "json":
+        inside = sum(row["right_inside"] * row["n"] for row in told) / asked
+        if inside > sum(row["score"] * row["n"] for row in told) / asked + 1e-9:
+            notes.append(f"{percent(inside)} if JSON inside other text counted")
+    return "; ".join(note for note in notes if note)
+
+
+def _compared(exam: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
+    margin = f"{exam['margin'] * 100:g} points"
     compared = [row for row in own if row["difference"]]
     worse = [row for row in compared if row["worse"]]
     if worse:
@@ -136,7 +160,7 @@ def _note(exam: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _on(part: str) -> str:
-    return "" if part == ONLY_PART else " on all" if part == ALL_PARTS else f" on {part}"
+    return "" if part == ONLY_PART else f" on {part}"
 
 
 def _pictures(exam: Mapping[str, Any]) -> list[str]:
@@ -177,7 +201,7 @@ def _pictures(exam: Mapping[str, Any]) -> list[str]:
 
 def _errors(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each part: how many answers of the reference are wrong, and a few of them beside what others said."""
-    reference, served = exam["reference"], exam.get("default_file")
+    reference, served = exam["reference"], exam["default_file"]
     beside = [name for name in (reference, served, "baseline") if name]
     by_key = {(row["answerer"], row["id"]): row for row in answers}
     parts = []
@@ -227,9 +251,9 @@ def _facts(exam: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"memory, {machine['system']}. Other programs may have been running.",
         ),
     ]
-    if exam.get("base"):
+    if exam["base"]:
         facts.insert(1, ("Base", f"{exam['base']['name']}, identity {exam['base']['identity'][:12]}…"))
-    if exam.get("shots") and any(row["answerer"] == "base few-shot" for row in rows):
+    if exam["shots"] and any(row["answerer"] == "base few-shot" for row in rows):
         facts.insert(
             3,
             (

@@ -66,7 +66,8 @@ def rows_of(sittings: Sequence[Sitting], marking: Marking, *, reference: str, ma
 def verdict(rows: Sequence[Row], reference: str) -> tuple[dict[str, bool], str]:
     """On which parts fine-tuning pays, and the sentence that says so.
 
-    It pays on a part when the reference beats every rival there and the paired interval of each difference excludes 0.
+    It pays on a part when the reference beats every rival there: the paired interval excludes 0 and the p-value is
+    below 5 % (the interval alone is too hopeful for a handful of examples).
     """
     parts = [part for part in dict.fromkeys(row["part"] for row in rows) if part != ALL_PARTS]
     main = {(row["part"], row["answerer"]): row for row in rows if row["mark"] != "macro_f1"}
@@ -74,10 +75,10 @@ def verdict(rows: Sequence[Row], reference: str) -> tuple[dict[str, bool], str]:
     sentences: dict[bool, list[str]] = {True: [], False: []}
     for part in parts:
         expert = main.get((part, reference))
-        rivals = [main[part, name] for name in RIVALS if (part, name) in main]
+        rivals = [main[part, name] for name in RIVALS if main.get((part, name), {}).get("difference")]
         if not expert or not rivals:
             continue
-        pays[part] = all(row["difference"]["high"] < 0 for row in rivals)
+        pays[part] = all(row["difference"]["high"] < 0 and row["difference"]["p"] < 0.05 for row in rivals)
         sentences[pays[part]].append(_part_words(part, expert, rivals, pays[part]))
     if not pays:
         return {}, "Whether fine-tuning pays was not measured: it needs the adapter beside a base or the baseline."
@@ -173,18 +174,25 @@ def _part_words(part: str, expert: Row, rivals: Sequence[Row], pays: bool) -> st
             if start
             else f"{percent(expert['score'])}{on}"
         )
-        others = [f"{_rival(row)} {percent(row['score'])}" for row in rivals if row is not start]
+        others = [f"{row['answerer']} {percent(row['score'])}" for row in rivals if row is not start]
         return told + (f" ({', '.join(others)})" if others else "")
     best = max(rivals, key=lambda row: row["difference"]["high"])
     gap = best["difference"]
-    low, high = -gap["high"], -gap["low"]
+    value, low, high = (_points(-gap[key]) for key in ("value", "high", "low"))
     return (
         f"{_rival(best)} reaches {percent(best['score'])}{on} and the expert {percent(expert['score'])}; the paired "
-        f"difference of {-gap['value'] * 100:+.1f} points ({low * 100:+.1f} to {high * 100:+.1f}, n = {gap['n']}) "
-        + ("is no proof of a gain" if high > 0 else "is a loss")
+        f"difference of {value} points ({low} to {high}, n = {gap['n']}, "
+        f"p = {gap['p']:.2g}) " + ("is a loss" if gap["low"] > 0 else "is no proof of a gain")
     )
 
 
+def _points(share: float) -> str:
+    """A difference of shares in points, with its sign: +3.5, −2.0, 0.0."""
+    told = f"{share * 100:+.1f}".replace("-", "−")
+    return "0.0" if told[1:] == "0.0" else told
+
+
 def _rival(row: Row) -> str:
-    names = {"base": "the untrained base", "base few-shot": "the base with examples in its prompt"}
-    return names.get(row["answerer"], f"the plain baseline ({row['about']})")
+    if row["answerer"] == "baseline":
+        return f"the plain baseline ({row['about']})" if row["about"] else "the plain baseline"
+    return "the untrained base" if row["answerer"] == "base" else "the base with examples in its prompt"

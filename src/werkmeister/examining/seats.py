@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from werkmeister import machine
 from werkmeister.artefact import Artefact
 from werkmeister.chat import Conversation, Example, Message
 from werkmeister.errors import BaseModelError, SettingsError
@@ -35,6 +36,7 @@ class Room:
     max_tokens: int
     shots: int
     context: int
+    threads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +105,13 @@ def measure_room(
         progress.say(f"{fitting} instead of {shots} examples fit the prompt of '{FEW_SHOT}'")
     needed = one * (1 + fitting) + most
     context = 0 if needed <= _USUAL_CONTEXT else min(limit, needed)
-    return Room(base=base, max_tokens=most, shots=fitting, context=context)
+    return Room(base=base, max_tokens=most, shots=fitting, context=context, threads=_idle_cores())
 
 
 def take_seat(name: str, room: Room, exported: Artefact, trained: Artefact, data: Artefact, slots: int) -> Seat:
     """The job of the answerer `name`: which engine opens which files."""
     options: dict[str, Any] = {"max_tokens": room.max_tokens, "stop": list(exported.facts.get("stop", ()))}
-    llama = options | {"template": None, "slots": slots, "context_length": room.context}
+    llama = options | {"template": None, "slots": slots, "context_length": room.context, "threads": room.threads}
     few = name in ("base", FEW_SHOT)
     if name == "baseline":
         return Seat(job=Job(name=name, kind="baseline", options={"train": str(data.file("train.jsonl"))}), few=False)
@@ -148,6 +150,19 @@ def _with_shots(prompt: Conversation, near: Sequence[Example]) -> Conversation:
         for message in (*(m for m in example.prompt if m.role != "system"), Message("assistant", example.target))
     )
     return (*head, *turns, *prompt[len(head) :])
+
+
+def _idle_cores() -> int:
+    """How many cores are idle at this moment, at least one: threads for every answerer of the exam alike.
+
+    The load average of the last minute, by which an engine would choose, still counts the training that has just
+    ended and the answerer before: one file would be measured on two threads and the next on one.
+    """
+    import psutil
+
+    cores = machine.cores()
+    busy: float = psutil.cpu_percent(interval=0.5) / 100 * (psutil.cpu_count() or cores)
+    return max(1, min(cores, round(cores - busy)))
 
 
 def _longest(base: Base, targets: Sequence[str]) -> int:

@@ -70,7 +70,8 @@ def _tell(events: IO[str], event: dict[str, Any]) -> None:
 
 def _end_with_parent() -> None:
     # Standard input is a pipe that the parent never writes to: it ends when the parent is gone, even by kill -9.
-    sys.stdin.buffer.read()
+    while os.read(0, 1):
+        continue
     os._exit(1)
 
 
@@ -88,4 +89,7 @@ def _peak_memory() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    sys.stderr.flush()
+    # Everything is on the disk and told: a native engine that falls over while Python winds up must spoil nothing.
+    os._exit(code)

@@ -183,11 +183,15 @@ def _run(name: str, folder: Path) -> Iterator[Row]:
         try:
             assert process.stdout is not None
             for line in process.stdout:
+                if not line.endswith(b"\n"):
+                    break  # the process was killed in the middle of a word
                 event = json.loads(line)
                 if "row" in event:
                     yield event["row"]
                 else:
                     error = event["error"]
+            # Leaving this block closes standard input, which would end a process that is still winding up.
+            process.wait()
         except BaseException:
             # Ctrl-C, a full disk, an exam that was given up: the process must not go on without its reader.
             process.kill()

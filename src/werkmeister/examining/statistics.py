@@ -101,7 +101,10 @@ def mcnemar(gained: int, lost: int) -> float:
     n = gained + lost
     if n == 0:
         return 1.0
-    tail = sum(math.comb(n, i) for i in range(min(gained, lost) + 1))
+    ways = tail = 1
+    for i in range(min(gained, lost)):
+        ways = ways * (n - i) // (i + 1)
+        tail += ways
     share: float = 2 * tail / 2**n
     return min(1.0, share)
 

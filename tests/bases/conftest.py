@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from werkmeister.progress import Silent, Track
+
+
+class Heard(Silent):
+    """A Progress that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.tracks: list[str] = []
+        self.moved = 0.0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    @contextmanager
+    def track(self, label: str, total: float | None) -> Iterator[Track]:
+        self.tracks.append(label)
+        heard = self
+
+        class Moved:
+            def advance(self, amount: float = 1, **shown: str) -> None:
+                heard.moved += amount
+
+        yield Moved()
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty model cache of this test alone."""
+    monkeypatch.setenv("WERKMEISTER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One tiny checkpoint of every family; tests read them and never write."""
+    from tests.checkpoints import FAMILIES, write_gemma3
+
+    root = tmp_path_factory.mktemp("checkpoints")
+    made = {name: write(root / name) for name, write in FAMILIES.items()}
+    return made | {"gemma3-middle": write_gemma3(root / "gemma3-middle", published=False)}

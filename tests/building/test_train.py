@@ -1,0 +1,170 @@
+"""The stage train through its public door, on tiny checkpoints."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import tiny_expert, write_gemma3, write_llama, write_phi3, write_qwen3
+from werkmeister.artefact import open_artefact
+from werkmeister.errors import StoppedByUser, TrainingError
+from werkmeister.pipeline import artefacts_of, read_expert, run_stage
+
+QUICK = {"epochs": 6.0, "learning_rate": 2e-2, "evaluations": 4, "batch_size": 8}
+
+
+def made(folder: Path, **train: object) -> Path:
+    """A tiny expert whose dataset stands."""
+    expert = tiny_expert(folder, train=QUICK | train)
+    run_stage(read_expert(expert), "dataset")
+    return expert
+
+
+def losses(expert: Path) -> list[tuple[int, float]]:
+    lines = (artefacts_of(expert) / "train" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(entry["step"], entry["loss"]) for entry in map(json.loads, lines) if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    expert = made(tmp_path_factory.mktemp("trained") / "expert")
+    run_stage(read_expert(expert), "train")
+    return expert
+
+
+def test_training_lowers_the_loss_and_the_artefact_is_a_peft_adapter(trained: Path) -> None:
+    from peft import PeftConfig
+
+    made_of = open_artefact(artefacts_of(trained) / "train", "train")
+    course = losses(trained)
+    assert course[-1][1] < 0.7 * course[0][1]
+    assert made_of.measures["validation_loss"] < course[0][1]
+    assert PeftConfig.from_pretrained(made_of.path / "adapter").r == 16
+    assert sorted(made_of.outputs) == [
+        *("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "history.jsonl", "loss.svg"),
+    ]
+    assert "<svg" in (made_of.path / "loss.svg").read_text(encoding="utf-8")
+
+
+def test_the_fused_forward_and_the_short_head_are_the_function_that_peft_and_trl_compute(trained: Path) -> None:
+    """Loss and gradients of the trainer on a CPU against transformers' own loss on PEFT's own layers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from werkmeister.building.fused_lora import fuse_lora
+
+    def model():
+        torch.manual_seed(0)
+        base = AutoModelForCausalLM.from_pretrained(trained / "base", dtype=torch.float32)
+        config = LoraConfig(
+            r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False
+        )
+        return get_peft_model(base, config)
+
+    ids = torch.arange(40).reshape(2, 20) + 5
+    labels = ids.clone()
+    labels[:, :9] = -100
+    reference, ours = model(), model()
+    reference(input_ids=ids, labels=labels).loss.backward()
+    assert fuse_lora(ours) == 6
+    hidden = ours.get_base_model().model(input_ids=ids).last_hidden_state[:, :-1]
+    learnt = labels[:, 1:] != -100
+    logits = ours.get_base_model().lm_head(hidden[learnt])
+    torch.nn.functional.cross_entropy(logits, labels[:, 1:][learnt]).backward()
+    for (name, a), (_, b) in zip(reference.named_parameters(), ours.named_parameters(), strict=True):
+        if a.requires_grad:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_nothing_is_read_twice_the_same_settings_give_the_same_adapter(trained: Path, tmp_path: Path) -> None:
+    again = made(tmp_path / "again")
+    run_stage(read_expert(again), "train")
+    a, b = (open_artefact(artefacts_of(e) / "train", "train").measures["training_loss"] for e in (trained, again))
+    assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_after_kill_minus_nine_the_same_command_resumes_and_ends_at_the_same_loss(
+    trained: Path, tmp_path: Path
+) -> None:
+    expert = made(tmp_path / "killed")
+    partial = artefacts_of(expert) / "train.partial" / "scratch" / "checkpoints"
+    command = [sys.executable, "-m", "werkmeister.cli", "train", str(expert)]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(lambda: any(partial.glob("checkpoint-*/trainer_state.json")), running)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    if not (artefacts_of(expert) / "train").exists():
+        done = run_stage(read_expert(expert), "train")
+        assert done.artefact.measures["resumed_at_step"] > 0
+    assert dict(losses(expert)) == pytest.approx(dict(losses(trained)), rel=0.02)
+    assert [step for step, _ in losses(expert)] == [step for step, _ in losses(trained)], "a step is missing or twice"
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_finish_ends_with_the_best(tmp_path: Path) -> None:
+    expert = made(tmp_path / "stopped", epochs=400.0, evaluations=100)
+    partial = artefacts_of(expert) / "train.partial" / "scratch" / "checkpoints"
+    command = [sys.executable, "-m", "werkmeister.cli", "train", str(expert)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    wait_for(lambda: any(partial.glob("checkpoint-*/trainer_state.json")), running)
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == StoppedByUser.exit_code
+    assert "checkpoint is kept" in errors
+    done = run_stage(read_expert(expert), "train", finish=True)
+    assert done.artefact.measures["finished_early_at_step"] > 0
+    assert done.artefact.measures["steps"] < 400 * 54 / 8
+
+
+def wait_for(condition, running) -> None:
+    end = time.monotonic() + 120
+    while not condition() and running.poll() is None:
+        assert time.monotonic() < end, "no checkpoint in two minutes"
+        time.sleep(0.02)
+
+
+def test_finish_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    expert = made(tmp_path / "fresh")
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        run_stage(read_expert(expert), "train", finish=True)
+
+
+def test_a_learning_rate_that_blows_up_is_told_and_leaves_no_artefact(tmp_path: Path) -> None:
+    expert = made(tmp_path / "wild", learning_rate=1.0, epochs=40.0, schedule="constant_with_warmup", alpha=1e30)
+    with pytest.raises(TrainingError, match="not finite") as caught:
+        run_stage(read_expert(expert), "train")
+    assert "train.learning_rate" in caught.value.hint
+    assert not (artefacts_of(expert) / "train").exists()
+
+
+@pytest.mark.parametrize("family", [write_llama, write_qwen3, write_phi3, write_gemma3], ids=lambda f: f.__name__[6:])
+def test_every_family_trains_and_the_adapter_touches_the_text_part_alone(family, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    expert = tiny_expert(tmp_path / "expert", checkpoint=family, train=QUICK | {"epochs": 1.0, "evaluations": 1})
+    run_stage(read_expert(expert), "dataset")
+    done = run_stage(read_expert(expert), "train")
+    with safe_open(done.artefact.file("adapter/adapter_model.safetensors"), "pt") as tensors:
+        names = list(tensors.keys())
+    assert names
+    assert not [name for name in names if "vision" in name or "projector" in name]
+    assert done.artefact.measures["training_loss"] > 0
+
+
+def test_nf4_trains_on_a_cpu_when_it_is_asked_for(tmp_path: Path) -> None:
+    expert = made(tmp_path / "nf4", precision="nf4", epochs=1.0, evaluations=1)
+    done = run_stage(read_expert(expert), "train")
+    assert done.artefact.measures["precision"] == "nf4"
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_base_is_in_nf4(tmp_path: Path) -> None:
+    expert = made(tmp_path / "gpu", epochs=2.0)
+    done = run_stage(read_expert(expert), "train")
+    assert done.artefact.measures["precision"] == "nf4"
+    assert os.environ.get("CUDA_VISIBLE_DEVICES", "0") != ""

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from werkmeister.chat import Message, conversation
+from werkmeister.consulting.expert import Answer, AskSettings, Expert, ask, confidence, open_expert, stream_answer
+from werkmeister.engines.engine import Sampling, reply
+from werkmeister.engines.llama import LlamaEngine
+from werkmeister.engines.scripted import ScriptedEngine
+from werkmeister.errors import ArtefactError, ContextError, SettingsError
+
+SHORT = AskSettings(max_tokens=12, threads=1)
+
+
+def scripted(script, **options):
+    engine = ScriptedEngine(script, **options)
+    return Expert(name="smith", engine=engine, system="Be brief.", sampling=Sampling(max_tokens=20))
+
+
+def test_an_answer_carries_text_confidence_counts_and_times():
+    expert = scripted({"who?": "The smith."}, logprob=-0.1, logprobs={" smith": -0.7})
+    answer = ask(expert, "who?")
+    assert answer.text == "The smith."
+    assert answer.confidence == pytest.approx(math.exp(-0.7))
+    assert (answer.route, answer.finish, answer.citations) == ("local", "stop", ())
+    assert (answer.tokens, answer.prompt_tokens) == (4, 5)
+    assert 0 < answer.first_seconds <= answer.seconds
+
+
+def test_what_nothing_measured_is_said_to_be_not_measured():
+    record = ask(scripted({}, otherwise="yes"), "q").record()
+    assert record["joules"] == record["cost"] == "not measured"
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_no_tokens_give_no_confidence():
+    assert confidence([]) is None
+
+
+def test_the_system_message_comes_first_then_the_history_then_the_question():
+    expert = scripted({}, otherwise="yes")
+    history = (Message("user", "a"), Message("assistant", "b"))
+    ask(expert, "c", history=history)
+    turns, sampling = expert.engine.asked[0]
+    assert [(m.role, m.content) for m in turns] == [
+        ("system", "Be brief."),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+    ]
+    assert sampling == expert.sampling
+
+
+def test_a_stream_gives_the_pieces_of_the_answer_and_the_answer_last():
+    expert = scripted({"q": "one two three"})
+    *pieces, answer = stream_answer(expert, "q")
+    assert pieces == ["one", " two", " three"]
+    assert isinstance(answer, Answer) and answer.text == "one two three"
+
+
+def test_a_question_that_does_not_fit_is_refused():
+    with pytest.raises(ContextError):
+        ask(scripted({}, otherwise="yes", context_length=20), "word " * 30)
+
+
+def test_the_default_file_answers_under_the_system_message_of_the_export(built):
+    export = built / "artefacts" / "export"
+    with open_expert(built, settings=SHORT) as expert, LlamaEngine(export / "model-Q4_K_M.gguf", threads=1) as engine:
+        expected = reply(engine, conversation("the land", "the hand"), Sampling(max_tokens=12))
+        answer = ask(expert, "the land")
+        assert expert.name == "tiny-expert"
+        assert (answer.text, answer.prompt_tokens) == (expected.text, expected.prompt_tokens)
+        assert answer.confidence == pytest.approx(math.exp(min(t.logprob for t in expected.tokens)), rel=1e-3)
+
+
+@pytest.mark.parametrize("file", ["Q8_0", "model-Q8_0.gguf"])
+def test_another_file_is_chosen_by_quantisation_or_by_name(built, file):
+    with open_expert(built, settings=SHORT, file=file) as expert:
+        assert expert.engine.name == "model-Q8_0.gguf"
+
+
+def test_a_file_that_is_not_there_is_refused_with_those_that_are(built):
+    with pytest.raises(ArtefactError, match="no model file 'Q3_K'") as caught:
+        open_expert(built, settings=SHORT, file="Q3_K")
+    assert "Q8_0, Q4_K_M" in str(caught.value)
+
+
+def test_an_expert_that_was_not_built_names_the_command(tmp_path):
+    with pytest.raises(ArtefactError, match=f"werkmeister build {tmp_path}"):
+        open_expert(tmp_path)
+
+
+def test_a_model_file_that_was_changed_is_named(built, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy)
+    file = copy / "artefacts" / "export" / "model-Q4_K_M.gguf"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ArtefactError, match="model-Q4_K_M"):
+        open_expert(copy)
+
+
+def test_the_schema_file_holds_every_answer(built, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy)
+    schema = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+    schema |= {"additionalProperties": False}
+    (copy / "answer.json").write_text(json.dumps(schema))
+    with open_expert(copy, settings=AskSettings(max_tokens=60, threads=1, schema="answer.json")) as expert:
+        jsonschema.validate(json.loads(ask(expert, "the land").text), schema)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "cannot be read"), ("{", "is not JSON"), ("[]", "no JSON object")]
+)
+def test_a_schema_file_that_is_none_is_refused(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "s.json").write_text(content)
+    with pytest.raises(SettingsError, match=words):
+        open_expert(tmp_path, settings=AskSettings(schema="s.json"))
+
+
+def test_consulting_loads_no_torch_no_transformers_no_numpy(built):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from werkmeister.consulting.expert import AskSettings, ask, open_expert\n"
+        "import werkmeister.consulting.chat_loop\n"
+        f"with open_expert(Path({str(built)!r}), settings=AskSettings(max_tokens=5, threads=1)) as expert:\n"
+        "    ask(expert, 'the land')\n"
+        "print(sorted({'torch', 'transformers', 'numpy', 'gguf', 'tokenizers'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
