@@ -55,6 +55,7 @@ ODD_OF = {code: re.compile("|".join(patterns)) for code, patterns in ODD.items()
 ASKS_EN = re.compile(r"(is|are|which|what|whats|what's|how|how's|hows|any|do|does|did|where|where's|wheres|tell|can|who|who's|"
                      r"whos|check|read|give|have|anyone|has)\b", re.I)
 TELLING = {"vacuum": re.compile(r"saug|putz|wisch|reinig|vacuum|clean|hoover|sweep|dust", re.I),
+           "lock": re.compile(r"sperr|rieg|schlie(ß|ss)\w* .*\b(ab|auf|zu)$|(ab|auf|zu)schl|schloss|lock|bolt|nuki|safe", re.I),
            "lawn_mower": re.compile(r"mäh|rasen|wiese|mow|lawn|grass", re.I)}
 PARTICLES = {"turn", "switch", "bring", "change", "put", "get", "light", "lights", "lamps", "lighting", "fan", "fans", "is", "are"}
 UNITS = {"de": re.compile(r"(\S+) (Stunde|Minute|Sekunde)(n?)\b"), "en": re.compile(r"(\S+?)([ -])(hour|minute|second)(s?)\b(?! floor)")}
@@ -92,10 +93,14 @@ def _contradicts(spoken: Spoken) -> bool:
 
 
 def _told(spoken: Spoken) -> bool:
-    """Whether the sentence shows what an invented name stands for: a vacuum cleans, a mower mows, a list is one."""
+    """Whether the sentence shows what an invented name stands for: a vacuum cleans, a mower mows, a door that is
+    a lock is locked, a list is called one."""
     name = spoken.values.get("name")
-    return name is None or (name.gender != "pet" or bool(TELLING[name.domain].search(spoken.text))) and (
-        name.domain != "todo" or "list" in spoken.text.lower())
+    if name is None:
+        return True
+    if (name.gender == "pet" or name.domain == "lock") and not TELLING[name.domain].search(spoken.text):
+        return False
+    return name.domain != "todo" or "list" in spoken.text.lower()
 
 
 def _english(spoken: Spoken, intent: str) -> bool:

@@ -14,7 +14,7 @@ from werkmeister.errors import DataError
 ROLES = ("system", "user", "assistant")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Message:
     """One turn; `role` is one of `ROLES`."""
 
@@ -25,7 +25,7 @@ class Message:
 Conversation = tuple[Message, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Example:
     """One conversation with a target answer.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from werkmeister.artefact import exists, read_manifest
+from werkmeister.artefact import read_manifest
+from werkmeister.chat import Example, read_examples
 from werkmeister.config import Settings
 from werkmeister.machine import free_disk, in_words, read_machine
 from werkmeister.pipeline import artefacts_of, plan
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from werkmeister.bases.base import Base
 
 _LETTERS_A_TOKEN = 3.0
+_TEMPLATE_TOKENS = 16
 """Rough, on the safe side for German and English; used only until the dataset stage has counted."""
 
 
@@ -88,33 +91,41 @@ def _base_facts(settings: Settings, base: Base | None) -> dict[str, Any]:
 def _examples(settings: Settings, base: Base | None, progress: Progress) -> dict[str, Any]:
     """Counts from the dataset artefact where it is up to date, else from the files themselves."""
     made = artefacts_of(settings.folder) / "dataset"
-    if base is not None and not plan(settings, base, upto="dataset")[0].reason and exists(made):
+    if base is not None and not plan(settings, base, upto="dataset")[0].reason:
         manifest = read_manifest(made)
         splits = {name: split["examples"] for name, split in manifest["facts"]["splits"].items()}
-        tokens = manifest["measures"]["tokens"]["train"]
+        tokens = manifest["measures"]["tokens"]["train"]["total"]
         return {
             "splits": splits,
-            "tokens": tokens["total"],
+            "tokens": tokens,
             "longest": manifest["facts"]["longest_tokens"],
-            "learnt_share": tokens["learnt_share"],
-            "words": ", ".join(f"{name} {count:,}" for name, count in splits.items()) + f"; {tokens['total']:,} tokens",
+            "learnt_share": _learnt_share(list(read_examples(made / "train.jsonl"))),
+            "words": ", ".join(f"{name} {count:,}" for name, count in splits.items()) + f"; {tokens:,} tokens",
         }
     chosen = settings.table("dataset")
     if chosen.script:
         return {"words": f"made by {chosen.script} when the dataset stage runs"}
     from werkmeister.corpus.dataset import read_files
 
-    examples = read_files(settings.folder, chosen, progress)
-    letters = [sum(len(m.content) for m in e.prompt) + len(e.target) for e in examples]
-    learnt = sum(len(e.target) for e in examples) / max(1, sum(letters))
+    examples = [example for source in read_files(settings.folder, chosen, progress) for example in source.examples]
+    letters = [_letters(example) for example in examples]
     train = 1 - chosen.valid - chosen.exam
     return {
         "examples": len(examples),
-        "tokens": round(sum(letters) / _LETTERS_A_TOKEN * train + 12 * len(examples)),
-        "longest": round(max(letters) / _LETTERS_A_TOKEN) + 24,
-        "learnt_share": learnt,
+        "tokens": round((sum(letters) / _LETTERS_A_TOKEN + _TEMPLATE_TOKENS * len(examples)) * train),
+        "longest": round(max(letters) / _LETTERS_A_TOKEN) + _TEMPLATE_TOKENS,
+        "learnt_share": _learnt_share(examples),
         "words": f"{len(examples):,} in {', '.join(chosen.files)}",
     }
+
+
+def _letters(example: Example) -> int:
+    return sum(len(message.content) for message in example.prompt) + len(example.target)
+
+
+def _learnt_share(examples: Sequence[Example]) -> float:
+    """Share of the text that is learnt."""
+    return sum(len(e.target) for e in examples) / max(1, sum(map(_letters, examples)))
 
 
 def _training(settings: Settings, base: Base, examples: dict[str, Any]) -> dict[str, Any]:

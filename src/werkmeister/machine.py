@@ -51,13 +51,14 @@ def cores() -> int:
 
 
 def threads_by_load() -> int:
-    """Threads that leave busy cores to their owners: two spinning threads on one core run ten times slower.
+    """How many cores are idle at this moment, at least one.
 
-    Source: measured, see EXPERIMENTS.md. At least one, at most the cores that are idle on average over a minute.
+    Two spinning threads on one core run ten times slower than one (EXPERIMENTS.md), so busy cores are left to their
+    owners. The load average of the last minute would still count a training that has just ended.
     """
-    if not hasattr(os, "getloadavg"):
-        return max(1, cores())
-    busy = max(0.0, os.getloadavg()[0] - 0.5)
+    import psutil
+
+    busy: float = psutil.cpu_percent(interval=0.1) / 100 * (psutil.cpu_count() or 1)
     return max(1, min(cores(), round(cores() - busy)))
 
 

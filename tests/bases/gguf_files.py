@@ -18,9 +18,19 @@ _NAMES = {
 
 
 def write_llama_gguf(
-    checkpoint: Path, target: Path, *, kind: str = "F32", pre: str = "gpt-2", template: bool = True, text: str = ""
+    checkpoint: Path,
+    target: Path,
+    *,
+    kind: str = "F32",
+    pre: str = "gpt-2",
+    template: bool = True,
+    text: str = "",
+    scaling: float = 0.0,
 ) -> Path:
-    """Write `checkpoint` (a tiny Llama) to `target`; `kind` is the ggml type of the matrices, `text` another template."""
+    """Write `checkpoint` (a tiny Llama) to `target`.
+
+    `kind` is the ggml type of the matrices, `text` another template, `scaling` a linear rotary scaling.
+    """
     config = json.loads((checkpoint / "config.json").read_text())
     target.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(target, "llama")
@@ -34,6 +44,9 @@ def write_llama_gguf(
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     writer.add_vocab_size(config["vocab_size"])
+    if scaling:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling)
     _tokenizer(writer, checkpoint, config["vocab_size"], pre, text or (_own_template(checkpoint) if template else ""))
     for name, value in _tensors(checkpoint, config).items():
         if value.ndim == 1 or kind == "F32":

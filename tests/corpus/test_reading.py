@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import tracemalloc
 
 import pytest
@@ -122,6 +123,49 @@ def test_any_bytes_are_read_or_refused_with_the_file_named(folder, content):
         assert error.problems and all(problem.startswith(("any", "and ")) for problem in error.problems)
 
 
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["user", "gpt", "train", "", " "]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "type", "text"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+COLUMNS = st.sampled_from(
+    ["prompt", "completion", "messages", "conversations", "text", "label", "split", "part", "group", "system", "input"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.lists(st.dictionaries(COLUMNS, JSON_VALUES, max_size=5), min_size=1, max_size=4))
+def test_any_values_in_known_columns_are_read_whole_or_refused_with_the_line(folder, rows):
+    path = written(folder, "".join(json.dumps(row) + "\n" for row in rows), "any")
+    try:
+        examples = read_source(path).examples
+    except DataError as error:
+        assert all(re.match(r"any:\d+: ", problem) for problem in error.problems)
+    else:
+        assert len(examples) == len(rows)
+        assert all(e.prompt[-1].role == "user" and e.question.strip() and e.target.strip() for e in examples)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), shape=st.sampled_from(sorted(SHAPES)), delimiter=st.sampled_from(["", ",", "\t"]))
+def test_a_damaged_byte_is_refused_or_changes_nothing_but_texts(folder, data, shape, delimiter):
+    if delimiter:
+        content = bytearray(delimiter.join(["prompt", "completion"]) + "\n" + f"ask{delimiter}tell\n" * 5, "utf-8")
+    else:
+        content = bytearray("".join(json.dumps(SHAPES[shape](f"ask {i}", "tell")) + "\n" for i in range(5)), "utf-8")
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        examples = read_source(written(folder, bytes(content), "any")).examples
+    except DataError as error:
+        assert error.problems
+    else:
+        # A quote or a line break of CSV can join or part rows without a trace; JSON cannot.
+        assert delimiter or len(examples) == 5
+
+
 @settings(max_examples=60, deadline=None)
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=6), cut=st.floats(0.05, 0.95), data=st.data())
 def test_a_truncated_json_list_is_refused_and_never_shortened(folder, pairs, cut, data):
@@ -229,12 +273,24 @@ def test_one_pretty_printed_chat_is_one_example_and_not_a_list_of_rows(tmp_path)
     assert pairs_of(written(tmp_path, json.dumps(SHAPES["messages"]("a", "b"), indent=2))) == [("a", "b")]
 
 
+def test_a_list_of_objects_before_the_messages_does_not_make_lines_a_document(tmp_path):
+    row = {"tools": [{"name": "f"}], **SHAPES["messages"]("a", "b")}
+    assert pairs_of(written(tmp_path, json.dumps(row))) == [("a", "b")]
+    assert pairs_of(written(tmp_path, f"{json.dumps(row)}\n{json.dumps(row)}\n")) == [("a", "b")] * 2
+
+
+def test_blank_lines_before_the_column_names_do_no_harm(tmp_path):
+    assert pairs_of(written(tmp_path, "\r\n\nquestion;answer\r\na;b\r\n;\r\n")) == [("a", "b")]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf \n\n", "is empty"),
         (b"[]", "has no example"),
+        (b'{"prompt": "x"\n', "e:1: ends in the middle of a JSON value (Expecting ',' delimiter, character 15)"),
+        (b'{"prompt": x}\n', "e:1: is not valid JSON: Expecting value at character 12"),
         (b"prompt,completion\n", "has no example"),
         (bytes(range(256)) * 4, "is binary"),
         (b"PAR1 and nothing else", "damaged Parquet"),

@@ -5,11 +5,12 @@ import math
 import pytest
 import tiny_gguf
 
+from werkmeister.bases.base import Base
 from werkmeister.chat import conversation
 from werkmeister.engines.engine import Finished, Sampling, Token, collect, reply
 from werkmeister.engines.llama import LlamaEngine
-from werkmeister.engines.transformers import AnswerText, TransformersEngine
-from werkmeister.errors import ContextError, EngineError
+from werkmeister.engines.transformers import Characters, TransformersEngine, open_transformers
+from werkmeister.errors import ArtefactError, ContextError, EngineError
 
 torch = pytest.importorskip("torch")
 
@@ -68,7 +69,8 @@ def test_a_greedy_answer_is_that_of_generate(model, tokenizer, engine):
         answer = reply(engine, question, SHORT)
         expected = generated(model, engine, question, SHORT.max_tokens)
         assert answer.answer_tokens == len(answer.tokens) == len(expected)
-        assert answer.text == tokenizer.decode(expected, skip_special_tokens=True)
+        whole = tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.text == whole.rstrip("\N{REPLACEMENT CHARACTER}")  # cut within a character
         assert answer.finish == ("stop" if expected[-1] == 1 else "length")
 
 
@@ -121,19 +123,10 @@ def test_a_stream_gives_tokens_one_by_one_and_whole_characters(engine):
     assert all(isinstance(item, Token) for item in items[:-1])
 
 
-def test_characters_of_several_tokens_come_whole(tokenizer):
-    text = AnswerText(tokenizer, ())
-    ids = tokenizer("aé🦥 b", add_special_tokens=False)["input_ids"]
-    pieces = [text.push(number)[0] for number in ids]
-    assert [piece for piece in pieces if piece] == ["a", "é", "🦥", " ", "b"]
-    assert text.rest() == ""
-
-
-def test_a_stop_text_across_tokens_is_held_back_and_left_out(tokenizer):
-    text = AnswerText(tokenizer, ("xyz",))
-    pieces = [text.push(number) for number in tokenizer("axybxyzq", add_special_tokens=False)["input_ids"]]
-    assert [piece for piece, _ in pieces[:7]] == ["a", "", "", "xyb", "", "", ""]
-    assert pieces[6] == ("", True)
+def test_characters_of_several_tokens_come_whole_and_an_incomplete_one_is_dropped(tokenizer):
+    characters = Characters(tokenizer)
+    ids = tokenizer("aé🦥 bé", add_special_tokens=False)["input_ids"][:-1]
+    assert [piece for piece in map(characters.push, ids) if piece] == ["a", "é", "🦥", " ", "b"]
 
 
 def test_a_stop_text_ends_the_answer_before_it(engine):
@@ -203,3 +196,52 @@ def test_a_closed_engine_says_so(model, tokenizer):
         pass
     with pytest.raises(EngineError, match="closed"):
         engine.stream(QUESTIONS[0], SHORT)
+
+
+@pytest.fixture(scope="module")
+def base(model, tokenizer, tmp_path_factory):
+    """The same tiny model as a base in the Hugging Face layout."""
+    from transformers import LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("base")
+    plain = LlamaForCausalLM(model.config)  # one that came from a GGUF refuses to be saved
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Base(
+        name="tiny",
+        source=str(folder),
+        folder=folder,
+        gguf=None,
+        architecture="llama",
+        context_length=tiny_gguf.CONTEXT,
+        parameters=1,
+        template=tiny_gguf.TEMPLATE,
+        template_source="base",
+        stop=("</s>",),
+        identity="tiny",
+        licence="",
+    )
+
+
+def test_a_base_is_opened_with_and_without_its_adapter(base, engine, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base.folder), config).save_pretrained(tmp_path / "adapter")
+    with open_transformers(base, device="cpu") as plain:
+        assert plain.prompt_ids(QUESTIONS[0]) == engine.prompt_ids(QUESTIONS[0])
+        expected, found = engine.next_logprobs(QUESTIONS[0], 300), plain.next_logprobs(QUESTIONS[0], 300)
+        assert max(abs(expected[i] - found[i]) for i in expected) < 1e-3
+    with open_transformers(base, tmp_path / "adapter", device="cpu") as adapted:
+        changed = adapted.next_logprobs(QUESTIONS[0], 300)
+        assert max(abs(expected[i] - changed[i]) for i in expected) > 0.2
+        assert adapted.name == "tiny + adapter"
+        assert len(list(adapted.replies(QUESTIONS, SHORT))) == len(QUESTIONS)
+
+
+def test_a_folder_that_is_no_adapter_is_named(base, tmp_path):
+    with pytest.raises(ArtefactError, match=str(tmp_path)):
+        open_transformers(base, tmp_path, device="cpu")

@@ -118,3 +118,32 @@ def test_a_gguf_file_sits_in_its_own_process_as_it_answers_here(tmp_path):
     assert sitting.bytes == file.stat().st_size
     assert sitting.tokens_per_second > 0 and sitting.load_seconds > 0 and sitting.first_token_seconds > 0
     assert "tiny.gguf, 1 thread" in sitting.about
+
+
+@pytest.mark.slow
+def test_a_base_with_its_peft_adapter_sits_in_its_own_process_and_the_adapter_counts(tmp_path, monkeypatch):
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    from dataclasses import asdict
+
+    from werkmeister.bases.find import find_base
+    from werkmeister.bases.load import load_model
+    from werkmeister.progress import Silent
+
+    monkeypatch.setenv("WERKMEISTER_CACHE", str(tmp_path / "cache"))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import checkpoints
+
+    base = find_base(str(checkpoints.write_llama(tmp_path / "tiny")), progress=Silent())
+    torch.manual_seed(1)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    peft.get_peft_model(load_model(base, dtype=torch.float32), config).save_pretrained(tmp_path / "adapter")
+    fields = asdict(base) | {"folder": str(base.folder), "gguf": None}
+    sittings = []
+    for name, adapter in (("base", None), ("adapter", str(tmp_path / "adapter"))):
+        options = {"base": fields, "adapter": adapter, "max_tokens": 8, "stop": list(base.stop)}
+        job = Job(name=name, kind="transformers", options=options)
+        sittings.append(sit_apart(job, PROMPTS, EXAMPLES, MARKS["token_f1"], tmp_path / name))
+    plain, tuned = sittings
+    assert tuned.bytes - plain.bytes == (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert tuned.tokens_per_second > 0 and "PEFT adapter" in tuned.about
+    assert [a.answer for a in plain.answered] != [a.answer for a in tuned.answered]

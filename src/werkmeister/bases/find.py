@@ -8,19 +8,21 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from werkmeister.artefact import sha256_of, write_json
+from werkmeister.artefact import exclusive, sha256_of, write_json
 from werkmeister.bases import prepared
 from werkmeister.bases.base import Base
-from werkmeister.bases.gguf_header import read_gguf_header
+from werkmeister.bases.gguf_header import GgufHeader, read_gguf_header
 from werkmeister.bases.packaged import PACKAGED, packaged_file
-from werkmeister.bases.shape import INDEX, is_multimodal, read_config, shape_of_folder, weight_files
+from werkmeister.bases.shape import INDEX, is_multimodal, read_config, shape_of_folder, shape_of_gguf, weight_files
 from werkmeister.bases.templates import template_in_force
 from werkmeister.bases.vocabulary import TEMPLATE_FILES, TOKENIZER_FILES, read_vocabulary
-from werkmeister.errors import BaseModelError
+from werkmeister.errors import BaseModelError, BusyError
 from werkmeister.machine import explain_os_error
 from werkmeister.progress import Progress, Silent
 
@@ -28,6 +30,7 @@ NOTE = "base.json"
 # Rises when what the note says is found in another way.
 _VERSION = 2
 _DECIDING_FILES = ("config.json", "generation_config.json", INDEX, *TOKENIZER_FILES, *TEMPLATE_FILES)
+_WAIT = 0.5
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 _FORMS = (
     f"a packaged model ({', '.join(PACKAGED)}), a Hugging Face id (owner/model), a folder with config.json and "
@@ -89,7 +92,8 @@ def _packaged(name: str, progress: Progress) -> Base:
     known = _remembered(name, home)
     if known:
         return known
-    file = packaged_file(name, home, progress)
+    with _alone(home, progress):
+        file = packaged_file(name, home, progress)
     return _gguf(name, file, home, PACKAGED[name].licence, progress, content=PACKAGED[name].sha256)
 
 
@@ -97,20 +101,57 @@ def _gguf(name: str, file: Path, home: Path, licence: str, progress: Progress, *
     known = _remembered(name, home)
     if known:
         return known
-    header = read_gguf_header(file)
+    header = _whole_model(file)
     folder = home / "prepared"
-    prepared.prepare(header, folder, progress)
-    return _describe(
-        name,
-        home,
-        progress,
-        source="packaged" if name in PACKAGED else "gguf",
-        folder=folder,
-        gguf=file,
-        licence=licence or str(header.metadata.get("general.license", "")),
-        watched=[file],
-        content=lambda: f"{content or sha256_of(file)} prepared {prepared.VERSION}",
-    )
+    with _alone(home, progress):
+        known = _remembered(name, home)
+        if known:
+            return known
+        prepared.prepare(header, folder, progress)
+        return _describe(
+            name,
+            home,
+            progress,
+            source="packaged" if name in PACKAGED else "gguf",
+            folder=folder,
+            gguf=file,
+            licence=licence or str(header.metadata.get("general.license", "")),
+            watched=[file],
+            content=lambda: f"{content or sha256_of(file)} prepared {prepared.VERSION}",
+        )
+
+
+def _whole_model(file: Path) -> GgufHeader:
+    header = read_gguf_header(file)
+    kind = header.metadata.get("general.type", "model")
+    if kind != "model":
+        raise BaseModelError(
+            f"{file} holds no model, but of the kind {kind!r}", hint="name the GGUF of the base itself"
+        )
+    if header.metadata.get("split.count", 1) > 1:
+        raise BaseModelError(
+            f"{file} is one of {header.metadata['split.count']} pieces of a model",
+            hint="join them with llama.cpp: llama-gguf-split --merge FIRST_PIECE JOINED.gguf",
+        )
+    shape_of_gguf(header)
+    return header
+
+
+@contextmanager
+def _alone(home: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of a model's folder in the cache; waits while another process fetches or prepares the model."""
+    with ExitStack() as held:
+        waited = False
+        while True:
+            try:
+                held.enter_context(exclusive(home))
+                break
+            except BusyError:
+                if not waited:
+                    progress.say(f"waiting for another process that is at work in {home}")
+                waited = True
+                time.sleep(_WAIT)
+        yield
 
 
 def _folder(name: str, folder: Path, progress: Progress) -> Base:
@@ -252,7 +293,9 @@ def _local(name: str, expert: Path | None) -> Path | None:
     given = Path(name).expanduser()
     for place in [expert, Path.cwd()] if expert else [Path.cwd()]:
         path = (place / given).resolve()
-        if path.is_dir() or (path.is_file() and path.suffix.lower() == ".gguf"):
+        if path.is_file() and path.suffix.lower() != ".gguf":
+            raise BaseModelError(f"{path} is a file, but no .gguf", hint=f"set [expert] base to {_FORMS}")
+        if path.exists():
             return path
     return None
 

@@ -46,11 +46,12 @@ class TensorEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class GgufHeader:
-    """The metadata and tensor table of one GGUF file."""
+    """The metadata and tensor table of one GGUF file; the tensors' offsets count from byte `data_start`."""
 
     path: Path
     metadata: Mapping[str, Any]
     tensors: Mapping[str, TensorEntry]
+    data_start: int
 
     @property
     def architecture(self) -> str:
@@ -89,19 +90,19 @@ def read_gguf_header(path: Path) -> GgufHeader:
         except (struct.error, ValueError, KeyError) as error:
             raise _cut_off(path, size, f"its header cannot be read ({error})") from error
         header_end = file.tell()
-    header = GgufHeader(path=path, metadata=metadata, tensors=tensors)
     if not isinstance(metadata.get("general.architecture"), str) or not tensors:
         raise BaseModelError(f"{path} names no architecture or holds no tensor", hint="fetch the model file again")
-    _check_length(header, header_end, size)
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise _cut_off(path, size, f"its alignment is {alignment!r}")
+    start = -(-header_end // alignment) * alignment
+    header = GgufHeader(path=path, metadata=metadata, tensors=tensors, data_start=start)
+    _check_length(header, size)
     return header
 
 
-def _check_length(header: GgufHeader, header_end: int, size: int) -> None:
-    alignment = header.metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise _cut_off(header.path, size, f"its alignment is {alignment!r}")
-    start = -(-header_end // alignment) * alignment
-    end = start
+def _check_length(header: GgufHeader, size: int) -> None:
+    end = header.data_start
     for name, tensor in header.tensors.items():
         if tensor.type not in _BLOCKS:
             raise BaseModelError(
@@ -109,7 +110,7 @@ def _check_length(header: GgufHeader, header_end: int, size: int) -> None:
                 hint="use a file in F16, Q8_0, Q4_K_M or another usual type",
             )
         block, length = _BLOCKS[tensor.type]
-        end = max(end, start + tensor.offset + -(-tensor.values // block) * length)
+        end = max(end, header.data_start + tensor.offset + -(-tensor.values // block) * length)
     if size < end:
         raise _cut_off(header.path, size, f"it has {size} of the {end} bytes that its tensor table promises")
 

@@ -164,7 +164,7 @@ def _no_network() -> tuple[type[BaseException], ...]:
 @contextmanager
 def _bar(progress: Progress, name: str, total: int) -> Iterator[type[Any]]:
     """A class in the shape of tqdm, as the hub's client wants it, that moves one bar of ours."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     with progress.track(f"fetching {name}", float(total) or None) as track:
         yield _bar_class(tqdm, track)

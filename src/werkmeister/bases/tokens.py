@@ -140,8 +140,8 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
 
 def _padding(tokenizer: PreTrainedTokenizerBase, ends: set[str | None]) -> str:
     known = tokenizer.get_vocab()
-    others = [*tokenizer.all_special_tokens, *sorted(tokenizer.added_tokens_encoder)]
-    for token in [*_PADS, *others]:
+    candidates: list[str] = [*_PADS, *tokenizer.all_special_tokens, *sorted(tokenizer.added_tokens_encoder)]
+    for token in candidates:
         if token in known and token not in ends and token != tokenizer.bos_token:
             return token
     raise BaseModelError(

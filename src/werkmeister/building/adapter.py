@@ -40,7 +40,7 @@ class Delta:
 
     def rows(self, start: int, stop: int) -> Floats:
         """The rows of the sum's second term, float32 [stop - start, in]."""
-        product: Floats = (self.b[start:stop] * np.float32(self.scale)) @ self.a
+        product: Floats = np.matmul(self.b[start:stop] * np.float32(self.scale), self.a)
         return product
 
     @property
@@ -118,7 +118,7 @@ def _read_tensors(path: Path) -> dict[str, Floats]:
 
     tensors: dict[str, Floats] = {}
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (no mapping)
                 tensors[name] = file.get_tensor(name).to(torch.float32).numpy()
     except (OSError, SafetensorError) as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact, Draft, making, open_artefact, sha256_of
 from werkmeister.config import as_json, setting
-from werkmeister.errors import ArtefactError, BaseModelError, SettingsError
+from werkmeister.errors import ArtefactError, BaseModelError, ParityError, SettingsError
 from werkmeister.machine import in_words, need_disk
 from werkmeister.progress import Progress, Silent
 
@@ -67,9 +69,10 @@ def export(
 
     The artefact holds `model-TYPE.gguf` for each type and `adapter.gguf`, which is laid over the base's own GGUF.
     `facts` say what serving needs (see `_facts`), `measures["parity"]` what the gate found for each file. A run that
-    was cut off keeps the files that were whole. `expert` is the folder that a relative base name counts from. Raises ParityError when a file does not do what the trained model
-    does, ArtefactError for an adapter that cannot be merged, BaseModelError for a base of an unknown architecture,
-    MachineError when the disk is too small.
+    was cut off keeps the files that were whole. `expert` is the folder that a relative base name counts from. Raises
+    ParityError when a file does not do what the trained model does (that file is deleted), ArtefactError for an adapter
+    that cannot be merged, BaseModelError for a base of an unknown architecture, SettingsError for a context that the
+    base does not have, MachineError when the disk is too small.
     """
     progress = progress or Silent()
     data = open_artefact(dataset, "dataset", make_with="werkmeister dataset")
@@ -77,10 +80,11 @@ def export(
     if trained.inputs.get("dataset") != data.identity:
         raise ArtefactError(f"{train} was trained on another dataset than {dataset}", hint="run werkmeister train")
     base = _base(trained, expert, progress)
-    context = _context_length(settings, base)
     inputs = {"dataset": data.identity, "train": trained.identity}
     with making("export", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
-        _make(draft, base, trained.path / "adapter", data.file("exam.jsonl"), settings, progress)
+        weights = _weights(base)
+        context = _context_length(settings, base, weights, progress)
+        _make(draft, base, weights, trained.path / "adapter", data.file("exam.jsonl"), settings, progress)
         draft.facts |= _facts(draft.path, base, trained, settings, context)
     return open_artefact(output, "export")
 
@@ -99,25 +103,36 @@ def _base(trained: Artefact, expert: Path | None, progress: Progress) -> Base:
     return base
 
 
-def _context_length(settings: ExportSettings, base: Base) -> int:
-    if settings.context_length > base.context_length:
+def _context_length(settings: ExportSettings, base: Base, weights: Weights, progress: Progress) -> int:
+    from werkmeister.building.merge import context_limit
+
+    limit = min(base.context_length, context_limit(weights) or base.context_length)
+    if settings.context_length > limit:
         raise SettingsError(
-            f"export.context_length = {settings.context_length}, and the base {base.name} was made for "
-            f"{base.context_length} tokens",
+            f"export.context_length = {settings.context_length}, and {base.name} can be served with {limit} tokens",
             hint="take the setting out, or lower it",
         )
-    return settings.context_length or base.context_length
+    if limit < base.context_length and not settings.context_length:
+        progress.say(
+            f"context: {limit} tokens of {base.context_length}, beyond which llama.cpp would compute otherwise"
+        )
+    return settings.context_length or limit
 
 
 def _make(
-    draft: Draft, base: Base, adapter_folder: Path, exam: Path, settings: ExportSettings, progress: Progress
+    draft: Draft,
+    base: Base,
+    weights: Weights,
+    adapter_folder: Path,
+    exam: Path,
+    settings: ExportSettings,
+    progress: Progress,
 ) -> None:
     from werkmeister.building.adapter import read_adapter
     from werkmeister.building.adapter_gguf import write_adapter
     from werkmeister.building.merge import Merged, deltas_for
 
     adapter = read_adapter(adapter_folder)
-    weights = _weights(base)
     deltas = deltas_for(weights, adapter)
     merged = Merged(weights, deltas)
     if adapter.is_zero:
@@ -149,19 +164,20 @@ def _need_disk(folder: Path, merged: Merged, settings: ExportSettings) -> None:
     need_disk(folder, sum(sizes), f"export ({', '.join(missing)}; F16 only to prove the rest)")
 
 
-def _write(draft: Draft, name: str, weights: Weights, kind: str, base: Base, progress: Progress) -> None:
+def _write(draft: Draft, file: str, weights: Weights, kind: str, base: Base, progress: Progress) -> None:
     """Write one file, unless an interrupted run has left it whole."""
-    from werkmeister.building.tokenizer_gguf import template_metadata
-    from werkmeister.building.gguf_file import encode
+    from werkmeister.building.gguf_file import decode, encode
     from werkmeister.building.quantise import quantise
+    from werkmeister.building.tokenizer_gguf import NAME, template_metadata
 
-    path = draft.path / name
+    path = draft.path / file
     if path.exists():
-        progress.say(f"{name} is there from the interrupted run")
+        progress.say(f"{file} is there from the interrupted run")
         return
-    changed = template_metadata(base, weights.metadata) | {"general.name": encode(f"{base.name} expert")}
+    name = decode(weights.metadata[NAME]) if NAME in weights.metadata else base.name
+    changed = template_metadata(base, weights.metadata) | {NAME: encode(f"{name} expert")}
     size = quantise(weights, path, kind, changed=changed, progress=progress)
-    progress.say(f"{name}: {in_words(size)}")
+    progress.say(f"{file}: {in_words(size)}")
 
 
 def _prove(
@@ -177,27 +193,36 @@ def _prove(
     """Three findings make the proof: the adapter on the exact base gives the trained model's logits; each merged file
     holds base + adapter within what its type explains; each file's own logits stay within the bound of its type."""
     from werkmeister.building.applied import applied
-    from werkmeister.building.parity import check
+    from werkmeister.building.parity import BOUNDS, check
 
     reference = _reference(base, adapter.folder, exam, settings, progress)
-    proof = f"scratch/{_PROOF}"
-    _ = draft.scratch
-    _write(draft, proof, weights, "F16", base, progress)
+    proof, overlay = draft.scratch / _PROOF, draft.path / ADAPTER
+    _write(draft, f"scratch/{_PROOF}", weights, "F16", base, progress)
     parity: dict[str, Any] = {}
-    found = check(draft.path / proof, "F16", reference, adapter=draft.path / ADAPTER, progress=progress)
-    parity["adapter"] = found.measures()
+    with _refused_files_go(*(draft.path / _model_file(kind) for kind in settings.files), proof, overlay):
+        parity["adapter"] = check(proof, "F16", reference, adapter=overlay, progress=progress).measures()
     for kind in settings.files:
         path = draft.path / _model_file(kind)
-        shares = applied(path, weights, deltas, progress)
-        parity[kind] = check(path, kind, reference, progress=progress).measures() | {
-            "applied": {name: round(share.share, 4) for name, share in shares.items()}
-        }
+        with _refused_files_go(path):
+            shares = applied(path, weights, deltas, progress)
+            figures = check(path, kind, reference, progress=progress)
+        parity[kind] = figures.measures() | {"applied": {name: round(entry.share, 4) for name, entry in shares.items()}}
+        progress.say(f"{path.name} does what was trained: KL {figures.kl:.1g}, bound {BOUNDS[kind].kl:.1g}")
     draft.measures["parity"] = parity
 
 
-def _reference(
-    base: Base, adapter: Path, exam: Path, settings: ExportSettings, progress: Progress
-) -> Reference:
+@contextmanager
+def _refused_files_go(*paths: Path) -> Iterator[None]:
+    """Delete files that the gate refuses, so that the next run does not take them for whole."""
+    try:
+        yield
+    except ParityError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _reference(base: Base, adapter: Path, exam: Path, settings: ExportSettings, progress: Progress) -> Reference:
     from werkmeister.building.trained import refer
     from werkmeister.chat import read_examples
 

@@ -81,7 +81,7 @@ class GgufFile:
 def row_bytes(kind: str, width: int) -> int:
     """Bytes of a row of `width` numbers in the ggml type `kind`."""
     block, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-    return width // block * size
+    return int(width // block * size)
 
 
 def block_width(kind: str) -> int:

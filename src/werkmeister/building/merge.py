@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import libgguf
 import numpy as np
+import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
 from werkmeister.building.adapter import Adapter, Delta, Floats, for_gguf
 from werkmeister.building.gguf_file import GgufFile, Tensor, decode, read_gguf, row_bytes
 from werkmeister.errors import ArtefactError, BaseModelError
 
+Bytes = npt.NDArray[np.uint8]
 ARCHITECTURES = ("llama", "qwen3", "gemma3", "phi3")
 
 
@@ -45,36 +47,35 @@ class GgufWeights:
         self.file: GgufFile = read_gguf(path)
         self.metadata: Mapping[str, bytes] = self.file.metadata
         self.tensors: Sequence[Tensor] = self.file.tensors
-        self._data: npt_bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        self._data: Bytes = np.memmap(path, dtype=np.uint8, mode="r")
 
     def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
         """The bytes of these rows as the file has them."""
-        return self._bytes(tensor, start, stop).tobytes()
+        raw: bytes = self._bytes(tensor, start, stop).tobytes()
+        return raw
 
     def rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
         """These rows in float32. Raises BaseModelError for a type that cannot be dequantised."""
         return dequantise(self._bytes(tensor, start, stop), tensor)
 
-    def _bytes(self, tensor: Tensor, start: int, stop: int) -> npt_bytes:
+    def _bytes(self, tensor: Tensor, start: int, stop: int) -> Bytes:
         size = row_bytes(tensor.type, tensor.width)
         begin = self.file.offsets[tensor.name]
         return self._data[begin + start * size : begin + stop * size]
 
 
-npt_bytes = Any
-
-
-def dequantise(data: npt_bytes, tensor: Tensor) -> Floats:
+def dequantise(data: Bytes, tensor: Tensor) -> Floats:
     """Bytes of whole rows of a tensor as float32 [rows, width]."""
-    plain = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
-    if tensor.type in plain:
-        return data.view(plain[tensor.type]).astype(np.float32).reshape(-1, tensor.width)
+    found: Floats
+    if tensor.type in ("F32", "F16", "F64"):
+        found = data.view(f"f{int(tensor.type[1:]) // 8}").astype(np.float32).reshape(-1, tensor.width)
+        return found
     if tensor.type == "BF16":
-        wide = data.view(np.uint16).astype(np.uint32) << np.uint32(16)
-        return wide.view(np.float32).reshape(-1, tensor.width)
+        found = (data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(-1, tensor.width)
+        return found
     rows = data.reshape(-1, row_bytes(tensor.type, tensor.width))
     try:
-        found: Floats = libgguf.dequantize_rows(rows, GGMLQuantizationType[tensor.type], tensor.width)
+        found = libgguf.dequantize_rows(rows, GGMLQuantizationType[tensor.type], tensor.width)
     except ValueError as error:
         raise BaseModelError(
             f"tensor {tensor.name} has the type {tensor.type}, which cannot be read ({error})",
@@ -126,6 +127,18 @@ def deltas_for(weights: Weights, adapter: Adapter) -> dict[str, Delta]:
 
     heads = count("attention.head_count")
     return for_gguf(adapter, architecture, heads, count("attention.head_count_kv", heads), count("block_count"))
+
+
+def context_limit(weights: Weights) -> int:
+    """The longest context in which llama.cpp computes what training computed; 0 where there is no such limit.
+
+    With two sets of rotary factors (Phi's long context) llama.cpp chooses by the context that is set up, and training
+    by the length of the text: only up to the original context do both take the short ones.
+    """
+    if all(tensor.name != "rope_factors_short.weight" for tensor in weights.tensors):
+        return 0
+    architecture = decode(weights.metadata["general.architecture"])
+    return int(decode(weights.metadata[f"{architecture}.rope.scaling.original_context_length"]))
 
 
 def _check_shapes(base: Weights, deltas: Mapping[str, Delta]) -> None:

@@ -101,7 +101,7 @@ def dataset(
     inputs = dataset_inputs(expert, settings, base, system)
     with making("dataset", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
         made = _script_output(expert, settings, draft.scratch, progress)
-        sources = _read(expert, made, settings, progress)
+        sources = read_files(expert, settings, progress, made=made)
         given, notes = _given(sources)
         limit = settings.max_length or base.context_length
         kept, dropped, tokens = _clean(given, settings, base, system, limit, progress)
@@ -141,7 +141,8 @@ def _matches(entry: str, roots: Iterable[Path]) -> list[tuple[Path, str]]:
     """The files (or one data folder) that an entry of `files` names, from the first root that has any, with names."""
     given = Path(entry).expanduser()
     if given.is_absolute():
-        return [(given, str(given))] if given.exists() else []
+        anchor = Path(given.anchor)
+        return [(path, str(path)) for path, _ in _matches(given.relative_to(anchor).as_posix(), [anchor])]
     for root in roots:
         exact = root / given
         if exact.exists():
@@ -152,8 +153,13 @@ def _matches(entry: str, roots: Iterable[Path]) -> list[tuple[Path, str]]:
     return []
 
 
-def _read(expert: Path, made: Path | None, settings: DatasetSettings, progress: Progress) -> list[Source]:
-    """Every source, or one DataError with the mistakes of all of them."""
+def read_files(
+    expert: Path, settings: DatasetSettings, progress: Progress, *, made: Path | None = None
+) -> list[Source]:
+    """Every source that `dataset.files` names, or one DataError with the mistakes of all of them.
+
+    `made` is the folder that the script wrote into; it is looked through before the expert's own.
+    """
     from werkmeister.corpus.findings import Findings
     from werkmeister.corpus.hub import HubName, collect_hub, parse_hub_name
     from werkmeister.corpus.reading import collect_source
@@ -175,7 +181,7 @@ def _read(expert: Path, made: Path | None, settings: DatasetSettings, progress: 
             else:
                 source = collect_source(path, label, findings, progress)
                 sources += [source] if source else []
-    findings.fail("dataset.files")
+    findings.fail("the example files")
     return sources
 
 

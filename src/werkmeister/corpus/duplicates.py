@@ -84,7 +84,6 @@ def drop_near(
     members = _same_target(given)
     if threshold <= 0 or not members:
         return list(given), []
-    members.sort(key=lambda index: (_rank(given[index]), index))
     pieces = lru_cache(maxsize=1 << 11)(lambda index: frozenset(shingles(given[index].example)))
     fallen: dict[int, Dropped] = {}
     standing: set[int] = set()
@@ -161,10 +160,12 @@ def _salted(example: Example) -> list[str]:
 
 
 def _same_target(given: Sequence[Given]) -> list[int]:
+    """Examples whose target another has too, target by target; within one, held-out examples come first."""
     groups: defaultdict[bytes, list[int]] = defaultdict(list)
     for index, one in enumerate(given):
         groups[_digest(one.example.target)].append(index)
-    return [index for group in groups.values() if len(group) > 1 for index in group]
+    together = [sorted(group, key=lambda index: (_rank(given[index]), index)) for group in groups.values()]
+    return [index for group in together if len(group) > 1 for index in group]
 
 
 def _rank(one: Given) -> int:

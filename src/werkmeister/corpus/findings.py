@@ -23,13 +23,13 @@ class Findings:
         if hint and hint not in self._hints:
             self._hints.append(hint)
 
-    def fail(self, files: str) -> None:
-        """Raise DataError when there is any finding."""
+    def fail(self, where: str) -> None:
+        """Raise DataError when there is any finding; `where` names the file or files."""
         if not self.count:
             return
         more = [f"and {self.count - len(self.listed)} more"] if self.count > len(self.listed) else []
         raise DataError(
-            f"{files} has {self.count} mistake{'s' * (self.count > 1)}",
+            f"{self.count} mistake{'s' * (self.count > 1)} in {where}",
             problems=[*self.listed, *more],
             hint="; ".join(self._hints) or "mend these places and run it again",
         )

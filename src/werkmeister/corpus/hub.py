@@ -64,7 +64,7 @@ def collect_hub(name: HubName, folder: Path | None, findings: Findings, progress
         )
     # What load_dataset lets through: absent, gated, offline, unknown config or split, script, damaged files.
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, datasets.exceptions.DatasetsError) as error:
-        findings.add(f"{name.id}: {_why(error)}", _next_step(name, error))
+        findings.add(f"{name.id}: {_why(error)}", _next_step(name, folder, error))
         return []
     tables = {name.split: loaded} if name.split else dict(loaded)
     unknown = [] if name.split else [split for split in tables if not split_named(split)]
@@ -102,7 +102,9 @@ def _why(error: Exception) -> str:
     return f"cannot be loaded: {' '.join(lines[:2]) or type(error).__name__}"
 
 
-def _next_step(name: HubName, error: Exception) -> str:
+def _next_step(name: HubName, folder: Path | None, error: Exception) -> str:
+    if folder:
+        return f"put JSONL, JSON, CSV or Parquet files of one shape into {folder}, or name the files themselves"
     text = f"{type(error).__name__} {error}".lower()
     if "offline" in text:
         return f"HF_HUB_OFFLINE is set and {name.id} is not in the cache: unset it once to download, or give a file"

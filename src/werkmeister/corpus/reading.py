@@ -8,7 +8,8 @@ from pathlib import Path
 
 from werkmeister.chat import Example
 from werkmeister.corpus.findings import Findings
-from werkmeister.corpus.formats import Row, find_format, rows
+from werkmeister.corpus.formats import find_format, rows
+from werkmeister.corpus.json_rows import Row
 from werkmeister.corpus.shapes import KNOWN_SHAPES, Given, Layout, layout_of, read_row
 from werkmeister.progress import Progress, Silent
 

@@ -21,6 +21,7 @@ from werkmeister.bases.templates import TemplateRefusal, render
 from werkmeister.chat import Conversation, messages_json
 from werkmeister.engines.engine import Finished, Reply, Sampling, Token
 from werkmeister.engines.llama_server import start_server
+from werkmeister.engines.stopping import StopTexts
 from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError, WerkmeisterError
 from werkmeister.machine import threads_by_load
 
@@ -28,6 +29,7 @@ USUAL_CONTEXT = 8192
 """The longest context (tokens) that is set up without being asked for: the memory for it is taken at once."""
 
 _SURE = 1000.0  # a logit bias that outweighs every logit
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
 _NO_JSON = "Z"  # no JSON text begins with it
 
 
@@ -130,7 +132,8 @@ class LlamaEngine:
         Raises ContextError at once when prompt and max_tokens do not fit, EngineError when the schema is none that
         llama.cpp can enforce.
         """
-        return self._stream(self._prepared(conversation, sampling) | {"stream": True})
+        request = self._prepared(conversation, sampling) | {"stream": True, "stop": []}
+        return self._stream(request, StopTexts(sampling.stop))
 
     def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Reply]:
         """Answer in order, `slots` at a time. The first failure raises, naming the conversation that it befell.
@@ -172,13 +175,16 @@ class LlamaEngine:
         result = self._call(self._prepared(conversation, sampling))
         seconds = time.perf_counter() - begin
         choice, usage = result["choices"][0], result["usage"]
-        tokens = tuple(
-            Token(entry["token"], entry["logprob"]) for entry in (choice["logprobs"] or {}).get("content", ())
-        )
+        tokens = [Token(entry["token"], entry["logprob"]) for entry in (choice["logprobs"] or {}).get("content", ())]
+        # The text may go beyond the tokens, by what was held back as a possible stop text. Replacement characters are
+        # left out of the comparison: broken bytes give other numbers of them in the pieces and in the whole.
+        said = "".join(token.text for token in tokens)
+        rest = choice["text"].replace(_BROKEN, "")[len(said.replace(_BROKEN, "")) :]
+        if tokens and rest:
+            tokens[-1] = Token(tokens[-1].text + rest, tokens[-1].logprob)
         return Reply(
-            # Not choice["text"]: it ends with a replacement character where max_tokens cut through a character.
-            text="".join(token.text for token in tokens),
-            tokens=tokens,
+            text=said + rest,
+            tokens=tuple(tokens),
             finish=choice["finish_reason"],
             prompt_tokens=usage["prompt_tokens"],
             answer_tokens=usage["completion_tokens"],
@@ -211,7 +217,7 @@ class LlamaEngine:
             "lora": self._lora,
         } | ({"grammar": _grammar(sampling.schema)} if sampling.schema is not None else {})
 
-    def _stream(self, request: dict[str, Any]) -> Iterator[Token | Finished]:
+    def _stream(self, request: dict[str, Any], texts: StopTexts) -> Iterator[Token | Finished]:
         # The native call blocks, swallows exceptions of its callback, and so would swallow Ctrl-C: it gets a thread.
         server = self._open_server()
         chunks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -230,7 +236,7 @@ class LlamaEngine:
         worker = threading.Thread(target=work, name="llama.cpp", daemon=True)
         worker.start()
         try:
-            yield from _items(chunks)
+            yield from _items(chunks, len(request["prompt"]), texts)
         finally:
             left.set()
             worker.join()
@@ -286,24 +292,34 @@ def _grammar(schema: Mapping[str, Any]) -> str:
     return "%llguidance {}\nstart: spaced | compact\n" + rules
 
 
-def _items(chunks: queue.SimpleQueue[dict[str, Any] | None]) -> Iterator[Token | Finished]:
+def _items(
+    chunks: queue.SimpleQueue[dict[str, Any] | None], prompt_tokens: int, texts: StopTexts
+) -> Iterator[Token | Finished]:
+    held: list[Token] = []  # the newest token, while its text may become a stop text
+    count = 0
     while (chunk := _next(chunks)) is not None:
         if "error" in chunk:
             raise _native_error(chunk)
         choice = chunk["choices"][0]
-        entries = (choice["logprobs"] or {}).get("content", ())
-        text = choice["text"]
-        for entry in entries:
-            yield Token(text, entry["logprob"])
-            text = ""
         if choice["finish_reason"] is not None:
-            usage = chunk["usage"]
+            yield from (Token(token.text + texts.rest(), token.logprob) for token in held)
             yield Finished(
                 finish=choice["finish_reason"],
-                prompt_tokens=usage["prompt_tokens"],
-                answer_tokens=usage["completion_tokens"],
+                prompt_tokens=prompt_tokens,
+                answer_tokens=chunk["usage"]["completion_tokens"],
             )
             return
+        for entry in (choice["logprobs"] or {}).get("content", ()):
+            count += 1
+            text, stopped = texts.push(entry["token"])
+            yield from held
+            held = [Token(text, entry["logprob"])]
+            if stopped or not texts.holding:
+                yield from held
+                held = []
+            if stopped:
+                yield Finished(finish="stop", prompt_tokens=prompt_tokens, answer_tokens=count)
+                return
     raise EngineError("llama.cpp ended an answer without saying why", hint="run it again; report it if it stays")
 
 

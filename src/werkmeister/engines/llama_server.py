@@ -47,6 +47,7 @@ def start_server(path: Path, adapter: Path | None, context: int, threads: int, s
     parameters.api_keys = [key]
     parameters.ui = False
     parameters.endpoint_slots = False
+    parameters.endpoint_metrics = True
     parameters.n_threads_http = 2
     parameters.verbosity = -1
     if adapter is not None:
@@ -61,6 +62,8 @@ def start_server(path: Path, adapter: Path | None, context: int, threads: int, s
             f"llama.cpp cannot load {files}: {reason or error}",
             hint="check that this version of xllamacpp knows the architecture, and that enough memory is free",
         ) from error
+    # A server that is let go of before its loop runs never ends. The loop answers this, so it runs from here on.
+    server.handle_metrics()
     return server, Tokeniser(server.listening_address, key)
 
 

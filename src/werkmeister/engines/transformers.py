@@ -9,12 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.bases import tokens
+from werkmeister.bases.base import Base
+from werkmeister.bases.load import load_model, quiet
 from werkmeister.chat import Conversation
 from werkmeister.engines.engine import Finished, Reply, Sampling, Token
-from werkmeister.errors import ContextError, EngineError
+from werkmeister.engines.stopping import StopTexts
+from werkmeister.errors import ArtefactError, ContextError, EngineError
+from werkmeister.machine import read_machine
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +125,8 @@ class TransformersEngine:
         """Tokens of all rows as they come, each with its row; a Finished ends a row."""
         batch = _Batch(self._model, prompts)
         choosers = [_Chooser(sampling) for _ in prompts]
-        texts = [AnswerText(self._tokenizer, sampling.stop) for _ in prompts]
+        characters = [Characters(self._tokenizer) for _ in prompts]
+        texts = [StopTexts(sampling.stop) for _ in prompts]
         alive = list(range(len(prompts)))  # alive[i] is the prompt of the batch's row i
         ended: set[int] = set()
         chosen: list[int] | None = None
@@ -132,7 +138,7 @@ class TransformersEngine:
                 if row in ended:
                     continue
                 is_end = chosen[i] in self._end_ids
-                piece, stopped = ("", False) if is_end else texts[row].push(chosen[i])
+                piece, stopped = ("", False) if is_end else texts[row].push(characters[row].push(chosen[i]))
                 last = is_end or stopped or count == sampling.max_tokens
                 yield row, Token(piece + (texts[row].rest() if last else ""), values[i])
                 if last:
@@ -169,6 +175,41 @@ class TransformersEngine:
                 f"the context of {self.name} holds {self.context_length}",
                 hint="shorten the question or the conversation, or lower max_tokens",
             )
+
+
+def open_transformers(
+    base: Base,
+    adapter: Path | None = None,
+    *,
+    batch_size: int = 16,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+) -> TransformersEngine:
+    """The engine of a base as training loads it, with the PEFT adapter of a train artefact over it where one is given.
+
+    `dtype` None means float32, in which rounding changes no answer, or bfloat16 where float32 does not fit into the
+    free memory; `device` None means the GPU where there is one. Raises BaseModelError when the base cannot be loaded,
+    ArtefactError when the adapter does not fit it.
+    """
+    import torch
+
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    free = torch.cuda.mem_get_info()[0] if place == "cuda" else read_machine().memory_free
+    fitting = torch.float32 if base.parameters * 4 * 1.2 < free else torch.bfloat16
+    model: Any = load_model(base, dtype=dtype or fitting, device=place)
+    if adapter is not None:
+        from peft import PeftModel
+
+        try:
+            with quiet():
+                model = PeftModel.from_pretrained(model, adapter)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ArtefactError(
+                f"the adapter {adapter} does not fit {base.name}: {error}", hint="run werkmeister train again"
+            ) from error
+    name = base.name if adapter is None else f"{base.name} + {adapter.name}"
+    tokenizer = tokens.load_tokenizer(base)
+    return TransformersEngine(model, tokenizer, name=name, batch_size=batch_size, stop=base.stop)
 
 
 class _Batch:
@@ -244,48 +285,24 @@ class _Chooser:
 
 
 @dataclass
-class AnswerText:
-    """Turns one row's ids into text: holds back incomplete characters, and what may become a stop text."""
+class Characters:
+    """Turns one row's ids into text, whole characters only; one that stays incomplete is dropped."""
 
     tokenizer: Any
-    stop: tuple[str, ...]
     _ids: list[int] = field(default_factory=list)
     _start: int = 0  # decoding begins here, one finished piece before the open one: tokens depend on what precedes
     _open: int = 0  # ids from here on have not become text yet
-    _held: str = ""
 
-    def push(self, number: int) -> tuple[str, bool]:
-        """The text that is certain now, and whether a stop text was reached (it and what follows are left out)."""
+    def push(self, number: int) -> str:
+        """The text that this token completes."""
         self._ids.append(number)
-        text = self._decoded()
-        if text.endswith("\N{REPLACEMENT CHARACTER}"):
-            return "", False
-        self._start, self._open = self._open, len(self._ids)
-        self._held += text
-        found = [position for stop in self.stop if (position := self._held.find(stop)) >= 0]
-        if found:
-            sure, self._held = self._held[: min(found)], ""
-            return sure, True
-        waiting = max((_overlap(self._held, stop) for stop in self.stop), default=0)
-        cut = len(self._held) - waiting
-        sure, self._held = self._held[:cut], self._held[cut:]
-        return sure, False
-
-    def rest(self) -> str:
-        """What was still held back when the row ended; an incomplete character is dropped."""
-        text, self._held = self._held, ""
-        return text
-
-    def _decoded(self) -> str:
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         before: str = self.tokenizer.decode(self._ids[self._start : self._open], **options)
         whole: str = self.tokenizer.decode(self._ids[self._start :], **options)
+        if whole.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""
+        self._start, self._open = self._open, len(self._ids)
         return whole[len(before) :]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def _end_ids(model: Any, tokenizer: Any, stop: Sequence[str]) -> frozenset[int]:

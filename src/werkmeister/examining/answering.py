@@ -13,7 +13,7 @@ from werkmeister.chat import Conversation, read_examples
 from werkmeister.engines.engine import Engine, Reply, Sampling, reply
 
 # Speed is measured on answers that had the machine to themselves; the rest may be batched.
-_ALONE = 6
+_ALONE = 4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from werkmeister.examining.marks import AUTO, MARKS, Marking, choose_mark
 from werkmeister.examining.report import answer_rows, page
 from werkmeister.examining.seats import (
     EVERYONE,
+    FEW_SHOT,
     conversations,
     find_base_of,
     measure_room,
@@ -98,22 +99,14 @@ def exam(
         marking, why = choose_mark(settings.mark, [example.target for example in (*pool, *training)])
         progress.say(f"mark: {marking.name} ({why})")
         base = find_base_of(data, expert, progress) if needs_base(names, settings.max_tokens) else None
-        room = measure_room(
-            data,
-            base,
-            (*pool, *training),
-            names,
-            max_tokens=settings.max_tokens,
-            shots=settings.shots,
-            progress=progress,
-        )
+        room = measure_room(data, base, (*pool, *training), names, settings.max_tokens, settings.shots, progress)
         chosen = results.choose_examples(pool, settings.limit, settings.seed)
+        fewer = results.choose_examples(chosen, settings.base_limit, settings.seed)
         sittings = []
         for name in names:
             seat = take_seat(name, room, exported, trained, data, settings.slots)
-            asked = results.choose_examples(chosen, settings.base_limit, settings.seed) if seat.few else chosen
-            shots = room.shots if name == "base few-shot" else 0
-            put = conversations(asked, training, shots)
+            asked = fewer if seat.few else chosen
+            put = conversations(asked, training, room.shots if name == FEW_SHOT else 0)
             folder = draft.scratch / name.replace(" ", "-")
             sittings.append(sit_apart(seat.job, put, asked, marking, folder, progress=progress))
             progress.say(_news(sittings[-1]))

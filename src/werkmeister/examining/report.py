@@ -16,6 +16,8 @@ from werkmeister.machine import in_words
 _ERRORS_A_PART = 6
 _NONE = "–"
 _MARKS = {"json": "JSON equality", "exact": "exact match", "token_f1": "token F1", "label": "accuracy"}
+_COSTS = {"size": "bytes", "load": "load_seconds", "tokens/s": "tokens_per_second"}
+_COSTS |= {"first token": "first_token_seconds", "peak memory": "peak_memory"}
 _MARKS |= {"contains": "contains the target", "macro_f1": "macro F1"}
 
 
@@ -60,13 +62,15 @@ def exam_table(exam: Mapping[str, Any]) -> Table:
     several = len({mark for _, mark in kinds}) > 1
     cells = {(row["answerer"], row["part"], row["mark"]): row for row in rows}
     scores = [_heading(part, mark, several) for part, mark in kinds]
-    costs = ("size", "load", "tokens/s", "first token", "peak memory")
+    costs = {word: key for word, key in _COSTS.items() if any(row[key] is not None for row in rows)}
     lines = []
     for name in dict.fromkeys(row["answerer"] for row in rows):
         own = [row for row in rows if row["answerer"] == name]
         asked = [str(row["n"]) for row in own if row["mark"] == exam["mark"]]
         told = [_score(cells.get((name, *kind))) for kind in kinds]
-        lines.append((name, *told, " + ".join(asked), _note(exam, own), *_costs(own[0])))
+        lines.append(
+            (name, *told, " + ".join(asked), _note(exam, own), *(_cost(own[0], key) for key in costs.values()))
+        )
     return ("answerer", *scores, "n", "note", *costs), tuple(lines)
 
 
@@ -118,13 +122,13 @@ def _score(row: Mapping[str, Any] | None) -> str:
     return f"{percent(row['score'])} ({low}–{high})"
 
 
-def _costs(row: Mapping[str, Any]) -> tuple[str, ...]:
-    def told(key: str, form: str) -> str:
-        return _NONE if row[key] is None else form.format(row[key])
-
-    size, memory = (in_words(row[key]) if row[key] is not None else _NONE for key in ("bytes", "peak_memory"))
-    first = _NONE if row["first_token_seconds"] is None else f"{row['first_token_seconds'] * 1000:.0f} ms"
-    return size, told("load_seconds", "{:.1f} s"), told("tokens_per_second", "{:.0f}"), first, memory
+def _cost(row: Mapping[str, Any], key: str) -> str:
+    value = row[key]
+    if value is None:
+        return _NONE
+    if key in ("bytes", "peak_memory"):
+        return in_words(value)
+    return {"load_seconds": f"{value:.1f} s", "first_token_seconds": f"{value * 1000:.0f} ms"}.get(key, f"{value:.0f}")
 
 
 def _note(exam: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:
@@ -218,7 +222,8 @@ def _errors(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> li
             }
             for row in wrong[:_ERRORS_A_PART]
         ]
-        parts.append({"part": part, "wrong": len(wrong), "n": len(own), "cases": cases})
+        on = "" if part == ONLY_PART else f"{part}: "
+        parts.append({"on": on, "wrong": len(wrong), "n": len(own), "cases": cases})
     return parts
 
 

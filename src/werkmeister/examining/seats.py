@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from werkmeister import machine
 from werkmeister.artefact import Artefact
 from werkmeister.chat import Conversation, Example, Message
 from werkmeister.errors import BaseModelError, SettingsError
 from werkmeister.examining.results import RIVALS
 from werkmeister.examining.sitting import Job
+from werkmeister.machine import threads_by_load
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ def measure_room(
     base: Base | None,
     examples: Sequence[Example],
     names: Sequence[str],
-    *,
     max_tokens: int,
     shots: int,
     progress: Progress,
@@ -105,7 +104,7 @@ def measure_room(
         progress.say(f"{fitting} instead of {shots} examples fit the prompt of '{FEW_SHOT}'")
     needed = one * (1 + fitting) + most
     context = 0 if needed <= _USUAL_CONTEXT else min(limit, needed)
-    return Room(base=base, max_tokens=most, shots=fitting, context=context, threads=_idle_cores())
+    return Room(base=base, max_tokens=most, shots=fitting, context=context, threads=threads_by_load())
 
 
 def take_seat(name: str, room: Room, exported: Artefact, trained: Artefact, data: Artefact, slots: int) -> Seat:
@@ -150,19 +149,6 @@ def _with_shots(prompt: Conversation, near: Sequence[Example]) -> Conversation:
         for message in (*(m for m in example.prompt if m.role != "system"), Message("assistant", example.target))
     )
     return (*head, *turns, *prompt[len(head) :])
-
-
-def _idle_cores() -> int:
-    """How many cores are idle at this moment, at least one: threads for every answerer of the exam alike.
-
-    The load average of the last minute, by which an engine would choose, still counts the training that has just
-    ended and the answerer before: one file would be measured on two threads and the next on one.
-    """
-    import psutil
-
-    cores = machine.cores()
-    busy: float = psutil.cpu_percent(interval=0.5) / 100 * (psutil.cpu_count() or cores)
-    return max(1, min(cores, round(cores - busy)))
 
 
 def _longest(base: Base, targets: Sequence[str]) -> int:

@@ -139,7 +139,8 @@ def macro_f1_estimate(classes: Sequence[str], named: Sequence[str], *, seed: int
     rows = [[float(codes[c]) for c in classes], [float(codes.get(n, -1)) for n in named]]
     value = macro_f1(classes, named)
     low, high = bootstrap(rows, lambda drawn: _macro_f1(drawn, len(codes)), seed=seed, corrected=False)
-    return Estimate(value=value, low=low, high=high, n=len(classes), method="bootstrap")
+    # With few examples most draws lack a class, and the percentiles may lie beside the value itself.
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(classes), method="bootstrap")
 
 
 def macro_f1_difference(classes: Sequence[str], a: Sequence[str], b: Sequence[str], *, seed: int) -> Difference:

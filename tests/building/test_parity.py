@@ -1,0 +1,88 @@
+"""The parity gate on an expert that really was trained: what it measures, and what it refuses."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from werkmeister.artefact import open_artefact
+from werkmeister.bases.find import find_base
+from werkmeister.building.gguf_file import encode, read_gguf, write_gguf
+from werkmeister.building.parity import BOUNDS, bound_of, check
+from werkmeister.building.trained import Reference, refer
+from werkmeister.chat import read_examples
+from werkmeister.errors import ParityError
+from werkmeister.progress import Silent
+
+PROMPTS = 4
+
+
+@pytest.fixture(scope="module")
+def reference(built: Path) -> Reference:
+    trained = open_artefact(built / "artefacts" / "train", "train")
+    base = find_base(trained.facts["base"]["name"], expert=built, progress=Silent())
+    data = open_artefact(built / "artefacts" / "dataset", "dataset")
+    examples = list(read_examples(data.file("exam.jsonl")))[:PROMPTS]
+    return refer(base, trained.path / "adapter", examples, Silent())
+
+
+@pytest.fixture(scope="module")
+def file(built: Path) -> Path:
+    exported = open_artefact(built / "artefacts" / "export", "export")
+    return exported.file(exported.facts["files"]["Q8_0"])
+
+
+def spoilt(file: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Path:
+    """A copy of a GGUF with other metadata."""
+    found, data = read_gguf(file), file.read_bytes()
+
+    def chunks(tensor: object) -> list[bytes]:
+        begin = found.offsets[tensor.name]  # type: ignore[attr-defined]
+        return [data[begin : begin + tensor.size]]  # type: ignore[attr-defined]
+
+    write_gguf(to, change(dict(found.metadata)), found.tensors, chunks)
+    return to
+
+
+def test_the_trained_model_ends_its_answers_and_so_does_the_file(reference: Reference, file: Path) -> None:
+    assert reference.to_end, "the tiny expert never ends an answer: the gate has nothing to check"
+    figures = check(file, "Q8_0", reference, progress=Silent())
+    assert figures.ended == figures.to_end > 0
+    assert figures.prompts == PROMPTS and figures.positions >= 2 * PROMPTS
+    assert figures.kl < BOUNDS["Q8_0"].kl and figures.top1 == 1.0
+
+
+def test_a_file_that_lost_its_end_token_is_refused(reference: Reference, file: Path, tmp_path: Path) -> None:
+    def change(metadata: dict[str, bytes]) -> dict[str, bytes]:
+        # llama.cpp knows <|im_end|> by its text, so it gets another one of the same length, in the template as well.
+        renamed = {key: raw.replace(b"<|im_end|>", b"<|im_zzz|>") for key, raw in metadata.items()}
+        return renamed | {"tokenizer.ggml.eos_token_id": encode(1)}
+
+    with pytest.raises(ParityError, match="does not do what") as caught:
+        check(spoilt(file, tmp_path / "endless.gguf", change), "Q8_0", reference, progress=Silent())
+    assert "end token" in str(caught.value)
+
+
+def test_another_base_frequency_is_refused(reference: Reference, file: Path, tmp_path: Path) -> None:
+    other = spoilt(file, tmp_path / "rope.gguf", lambda old: old | {"llama.rope.freq_base": encode(50.0)})
+    with pytest.raises(ParityError, match="does not do what") as caught:
+        check(other, "Q8_0", reference, progress=Silent())
+    assert "KL divergence" in str(caught.value) and "worst prompt" in str(caught.value)
+
+
+def test_the_base_alone_is_refused(built: Path, reference: Reference, file: Path, tmp_path: Path) -> None:
+    from werkmeister.building.convert import CheckpointWeights
+    from werkmeister.building.quantise import quantise
+
+    trained = open_artefact(built / "artefacts" / "train", "train")
+    base = find_base(trained.facts["base"]["name"], expert=built, progress=Silent())
+    quantise(CheckpointWeights(base), tmp_path / "base.gguf", "Q4_0", progress=Silent())
+    with pytest.raises(ParityError, match=r"base\.gguf"):
+        check(tmp_path / "base.gguf", "Q4_0", reference, progress=Silent())
+
+
+def test_bounds_widen_for_a_coarse_reference_and_with_fewer_bits() -> None:
+    kl = [BOUNDS[kind].kl for kind in ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")]
+    assert kl == sorted(kl)
+    assert bound_of("F16", "float32") == BOUNDS["F16"]
+    assert bound_of("F16", "bfloat16").kl > BOUNDS["F16"].kl
