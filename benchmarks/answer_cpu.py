@@ -4,8 +4,8 @@
 
 Each question is put to three answerers in changing order: `ask` (our Expert on LlamaEngine), bare xllamacpp asked for
 the same (token probabilities), and bare xllamacpp without probabilities. A ratio is one question's tokens/s under `ask`
-over those under a bare call; printed are its median and its quartiles. No question is put twice in the same words:
-a bare server answers a repeated prompt from a cache of up to 8 GB, which our engine leaves out.
+over those under a bare call; printed are its median and its quartiles. Every question begins with a number of its own,
+since a server keeps what prompts have in common.
 Without an argument the packaged smollm2-135m is used.
 """
 
@@ -120,10 +120,10 @@ def measure(answerers: dict[str, Answerer], questions: list[str], rounds: int) -
     names = list(answerers)
     speeds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds * len(questions)):
-        question = f"{questions[number % len(questions)]} ({number})"
+        question = questions[number % len(questions)]
         start = number % len(names)
-        for name in names[start:] + names[:start]:
-            tokens, seconds = answerers[name](question)
+        for place, name in enumerate(names[start:] + names[:start]):
+            tokens, seconds = answerers[name](f"{number}.{place}: {question}")
             speeds[name].append(tokens / seconds)
     return speeds
 

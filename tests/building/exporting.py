@@ -14,6 +14,7 @@ from werkmeister.artefact import making, open_artefact
 from werkmeister.bases.base import Base
 from werkmeister.bases.find import find_base
 from werkmeister.bases.load import load_model, lora_targets
+from werkmeister.bases.tokens import full_ids, load_tokenizer
 from werkmeister.chat import Example, Message, write_examples
 from werkmeister.progress import Silent
 
@@ -98,6 +99,26 @@ def random_adapter(
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=scale)
+    model.save_pretrained(folder)
+
+
+def learnt_adapter(base: Base, folder: Path, steps: int = 40) -> None:
+    """A PEFT folder of an adapter that knows the longest answer of `examples()` by heart, and ends it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = load_model(base, dtype=torch.float32), load_tokenizer(base)
+    head, tail = max((full_ids(tokenizer, example) for example in examples()), key=lambda pair: len(pair[1]))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = LoraConfig(r=8, lora_alpha=16, target_modules=lora_targets(model, ["all-linear"]))
+        model = get_peft_model(model, config)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    ids, labels = torch.tensor([head + tail]), torch.tensor([[-100] * len(head) + tail])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
     model.save_pretrained(folder)
 
 

@@ -1,35 +1,48 @@
-"""The parity gate on an expert that really was trained: what it measures, and what it refuses."""
+"""The parity gate on a model that really was trained: what it measures, and what it refuses."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from werkmeister.artefact import open_artefact
+from tests.building.exporting import examples, learnt_adapter
+from tests.checkpoints import FAMILIES
+from werkmeister.bases.base import Base
 from werkmeister.bases.find import find_base
+from werkmeister.building.adapter import read_adapter
+from werkmeister.building.convert import CheckpointWeights
 from werkmeister.building.gguf_file import encode, read_gguf, write_gguf
+from werkmeister.building.merge import Merged, deltas_for
 from werkmeister.building.parity import BOUNDS, bound_of, check
+from werkmeister.building.quantise import quantise
 from werkmeister.building.trained import Reference, refer
-from werkmeister.chat import read_examples
 from werkmeister.errors import ParityError
 from werkmeister.progress import Silent
 
-PROMPTS = 4
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parity")
 
 
 @pytest.fixture(scope="module")
-def reference(built: Path) -> Reference:
-    trained = open_artefact(built / "artefacts" / "train", "train")
-    base = find_base(trained.facts["base"]["name"], expert=built, progress=Silent())
-    data = open_artefact(built / "artefacts" / "dataset", "dataset")
-    examples = list(read_examples(data.file("exam.jsonl")))[:PROMPTS]
-    return refer(base, trained.path / "adapter", examples, Silent())
+def base(root: Path) -> Base:
+    FAMILIES["llama-untied"](root / "base")
+    return find_base(str(root / "base"), progress=Silent())
 
 
 @pytest.fixture(scope="module")
-def file(built: Path) -> Path:
-    exported = open_artefact(built / "artefacts" / "export", "export")
-    return exported.file(exported.facts["files"]["Q8_0"])
+def reference(root: Path, base: Base) -> Reference:
+    learnt_adapter(base, root / "adapter")
+    return refer(base, root / "adapter", examples(), Silent())
+
+
+@pytest.fixture(scope="module")
+def file(root: Path, base: Base, reference: Reference) -> Path:
+    weights = CheckpointWeights(base)
+    merged = Merged(weights, deltas_for(weights, read_adapter(root / "adapter")))
+    quantise(merged, root / "model.gguf", "Q8_0", progress=Silent())
+    return root / "model.gguf"
 
 
 def spoilt(file: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Path:
@@ -45,10 +58,10 @@ def spoilt(file: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, 
 
 
 def test_the_trained_model_ends_its_answers_and_so_does_the_file(reference: Reference, file: Path) -> None:
-    assert reference.to_end, "the tiny expert never ends an answer: the gate has nothing to check"
+    assert reference.to_end, "the tiny model never ends an answer: the gate has nothing to check"
     figures = check(file, "Q8_0", reference, progress=Silent())
     assert figures.ended == figures.to_end > 0
-    assert figures.prompts == PROMPTS and figures.positions >= 2 * PROMPTS
+    assert figures.prompts == len(examples()) and figures.positions >= 2 * figures.prompts
     assert figures.kl < BOUNDS["Q8_0"].kl and figures.top1 == 1.0
 
 
@@ -70,12 +83,7 @@ def test_another_base_frequency_is_refused(reference: Reference, file: Path, tmp
     assert "KL divergence" in str(caught.value) and "worst prompt" in str(caught.value)
 
 
-def test_the_base_alone_is_refused(built: Path, reference: Reference, file: Path, tmp_path: Path) -> None:
-    from werkmeister.building.convert import CheckpointWeights
-    from werkmeister.building.quantise import quantise
-
-    trained = open_artefact(built / "artefacts" / "train", "train")
-    base = find_base(trained.facts["base"]["name"], expert=built, progress=Silent())
+def test_the_base_alone_is_refused(base: Base, reference: Reference, tmp_path: Path) -> None:
     quantise(CheckpointWeights(base), tmp_path / "base.gguf", "Q4_0", progress=Silent())
     with pytest.raises(ParityError, match=r"base\.gguf"):
         check(tmp_path / "base.gguf", "Q4_0", reference, progress=Silent())

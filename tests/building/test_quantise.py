@@ -33,6 +33,8 @@ class Random:
         self.tensors: Sequence[Tensor] = [Tensor(name=n, shape=s, type="F32") for n, s in shapes.items()]
         self.metadata: Mapping[str, bytes] = {"general.architecture": encode("llama")}
 
+        self.touched: frozenset[str] = frozenset()
+
     def rows(self, tensor: Tensor, start: int, stop: int) -> np.ndarray:
         return self.values[tensor.name].reshape(-1, tensor.width)[start:stop]
 
@@ -46,7 +48,9 @@ def layers(count: int, width: int, kinds: Sequence[str]) -> list[Tensor]:
 
 
 def types(tensors: Sequence[Tensor], file_type: str) -> dict[str, str]:
-    return {tensor.name: tensor.type for tensor in planned(tensors, file_type)}
+    model = Random()
+    model.tensors = tensors
+    return {tensor.name: tensor.type for tensor in planned(model, file_type)}
 
 
 def test_q4_k_m_of_32_layers_is_the_mix_of_the_published_files() -> None:
@@ -173,6 +177,16 @@ def test_rows_in_another_order_are_found_in_the_weights_at_any_width(file_type: 
     with pytest.raises(ParityError) as caught:
         applied(tmp_path / "m.gguf", model, deltas(model), Silent())
     assert "attn_q" in str(caught.value) and "attn_k" in str(caught.value) and "attn_v" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file_type", ["Q4_0", "Q4_1", "Q4_K_M", "Q5_0", "Q5_K_S", "Q6_K"])
+def test_a_gentle_adapter_survives_a_base_of_the_same_type(file_type: str, tmp_path: Path) -> None:
+    quantise(Random(), tmp_path / "base.gguf", file_type, progress=Silent())
+    base = GgufWeights(tmp_path / "base.gguf")
+    gentle = {name: Delta(delta.a, delta.b, 0.2) for name, delta in deltas(Random()).items()}
+    quantise(Merged(base, gentle), tmp_path / "m.gguf", file_type, progress=Silent())
+    shares = applied(tmp_path / "m.gguf", base, gentle, Silent())
+    assert all(0.9 < entry.share < 1.1 for entry in shares.values())
 
 
 def test_a_damaged_tensor_is_named(tmp_path: Path) -> None:

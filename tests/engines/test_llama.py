@@ -3,6 +3,9 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 
 import jsonschema
@@ -16,6 +19,7 @@ from werkmeister.chat import Message, conversation
 from werkmeister.engines.engine import Finished, Sampling, Token, collect, reply
 from werkmeister.engines.llama import LlamaEngine
 from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError
+from werkmeister.machine import cores
 
 QUESTIONS = [conversation(text) for text in ("the land", "in and out", "a", "who is there?", "sand and hand", "thin")]
 SHORT = Sampling(max_tokens=12)
@@ -309,6 +313,33 @@ def test_a_template_that_refuses_the_turns_says_so(tiny):
     template = "{{ raise_exception('Only support two roles') }}"
     with LlamaEngine(tiny, template=template, threads=1) as opened, pytest.raises(DataError, match="Only support two"):
         opened.prompt_ids((Message("system", "a"), Message("user", "b")))
+
+
+@pytest.mark.timeout(60)
+def test_an_engine_that_is_closed_at_once_ends(tiny):
+    """A native server that is let go of before its loop runs would wait for ever."""
+    for _ in range(40):
+        LlamaEngine(tiny, threads=1).close()
+
+
+def test_threads_are_chosen_by_load_and_wait_without_spinning(tiny):
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from werkmeister.engines.llama import LlamaEngine\n"
+        f"with LlamaEngine(Path({str(tiny)!r})) as engine:\n"
+        "    print(engine.threads, os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    threads, policy = done.stdout.split()
+    assert 1 <= int(threads) <= cores() and policy == "passive"
+
+
+def test_a_machine_without_xllamacpp_is_told_what_to_install(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(EngineError, match="pip install"):
+        LlamaEngine(tiny)
 
 
 @pytest.mark.slow

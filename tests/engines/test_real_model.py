@@ -38,9 +38,11 @@ def served(base):
 
 @pytest.fixture(scope="module")
 def trained(base):
+    import torch
+
     from werkmeister.engines.transformers import open_transformers
 
-    with open_transformers(base, device="cpu") as engine:
+    with open_transformers(base, dtype=torch.float32, device="cpu") as engine:
         yield engine
 
 

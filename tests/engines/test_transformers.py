@@ -231,11 +231,11 @@ def test_a_base_is_opened_with_and_without_its_adapter(base, engine, tmp_path):
     torch.manual_seed(0)
     config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
     get_peft_model(AutoModelForCausalLM.from_pretrained(base.folder), config).save_pretrained(tmp_path / "adapter")
-    with open_transformers(base, device="cpu") as plain:
+    with open_transformers(base, dtype=torch.float32, device="cpu") as plain:
         assert plain.prompt_ids(QUESTIONS[0]) == engine.prompt_ids(QUESTIONS[0])
         expected, found = engine.next_logprobs(QUESTIONS[0], 300), plain.next_logprobs(QUESTIONS[0], 300)
         assert max(abs(expected[i] - found[i]) for i in expected) < 1e-3
-    with open_transformers(base, tmp_path / "adapter", device="cpu") as adapted:
+    with open_transformers(base, tmp_path / "adapter", dtype=torch.float32, device="cpu") as adapted:
         changed = adapted.next_logprobs(QUESTIONS[0], 300)
         assert max(abs(expected[i] - changed[i]) for i in expected) > 0.2
         assert adapted.name == "tiny + adapter"

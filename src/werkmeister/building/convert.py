@@ -57,6 +57,7 @@ class CheckpointWeights:
         stored = {name: place.tensor for name, place in self._places.items()}
         extra = {name: Tensor(name=name, shape=values.shape, type="F32") for name, values in self._extra.items()}
         self.tensors: Sequence[Tensor] = [*extra.values(), *stored.values()]
+        self.touched: frozenset[str] = frozenset()
         rows = stored["token_embd.weight"].shape[0]
         self.metadata: Mapping[str, bytes] = {
             "general.architecture": encode(architecture),

@@ -160,7 +160,7 @@ def _need_disk(folder: Path, merged: Merged, settings: ExportSettings) -> None:
 
     kinds = {_model_file(kind): kind for kind in settings.files} | {f"scratch/{_PROOF}": "F16"}
     missing = [kind for name, kind in kinds.items() if not (folder / name).exists()]
-    sizes = [file_size(merged.metadata, planned(merged.tensors, kind)) for kind in missing]
+    sizes = [file_size(merged.metadata, planned(merged, kind)) for kind in missing]
     need_disk(folder, sum(sizes), f"export ({', '.join(missing)}; F16 only to prove the rest)")
 
 

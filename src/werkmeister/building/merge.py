@@ -33,6 +33,10 @@ class Weights(Protocol):
     def tensors(self) -> Sequence[Tensor]:
         """What there is, in the order of the file to write."""
 
+    @property
+    def touched(self) -> frozenset[str]:
+        """Names of tensors that are no longer what is stored: their stored type says only what they came from."""
+
     def rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
         """Rows `start` to `stop` of a tensor, float32 [stop - start, width]; a vector is one row."""
 
@@ -47,6 +51,7 @@ class GgufWeights:
         self.file: GgufFile = read_gguf(path)
         self.metadata: Mapping[str, bytes] = self.file.metadata
         self.tensors: Sequence[Tensor] = self.file.tensors
+        self.touched: frozenset[str] = frozenset()
         self._data: Bytes = np.memmap(path, dtype=np.uint8, mode="r")
 
     def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
@@ -92,17 +97,17 @@ class Merged:
         self._deltas = deltas
         self.metadata: Mapping[str, bytes] = base.metadata
         self.tensors: Sequence[Tensor] = base.tensors
+        self.touched = frozenset(name for name, delta in deltas.items() if not delta.is_zero)
         _check_shapes(base, deltas)
 
     def rows(self, tensor: Tensor, start: int, stop: int) -> Floats:
         """Rows of the merged tensor."""
         rows = self._base.rows(tensor, start, stop)
-        delta = self._deltas.get(tensor.name)
-        return rows if delta is None else rows + delta.rows(start, stop)
+        return rows + self._deltas[tensor.name].rows(start, stop) if tensor.name in self.touched else rows
 
     def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
         """The base's own bytes, of tensors that the adapter leaves alone."""
-        return None if tensor.name in self._deltas else self._base.stored(tensor, start, stop)
+        return None if tensor.name in self.touched else self._base.stored(tensor, start, stop)
 
 
 def deltas_for(weights: Weights, adapter: Adapter) -> dict[str, Delta]:

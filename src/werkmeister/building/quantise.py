@@ -28,19 +28,33 @@ DEFAULT_TYPE = {
 }
 # Rows whose width is no multiple of 256 cannot take a K-quant.
 _FALLBACK = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+# A weight that lies on the grid of a type, moved by less than half a step, rounds back to where it was: merging into a
+# base of 4 bits and writing the same 4 bits again swallowed 30 to 75 % of a gentle adapter (Gemma 3 270M, Q4_K). Such
+# tensors get the next type whose grid is another one (Q5_0's holds every point of Q4_0's).
+_OFF_GRID = {
+    **{"Q4_0": "Q5_1", "Q4_1": "Q5_1", "Q5_0": "Q8_0", "Q5_1": "Q8_0"},
+    **{"Q4_K": "Q5_K", "Q5_K": "Q6_K", "Q6_K": "Q8_0"},
+}
 _CHUNK = 8 * 2**20  # bytes of float32 that one thread works on
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 
-def planned(tensors: Sequence[Tensor], file_type: str) -> tuple[Tensor, ...]:
+def planned(weights: Weights, file_type: str) -> tuple[Tensor, ...]:
     """The tensors of a file of that type, each with its own type.
 
     Source: llama_tensor_get_type_impl and tensor_type_fallback in llama.cpp's llama-quant.cpp (August 2026), for dense
     models, without importance matrix. In the _M mixes a third of the layers keep attn_v and ffn_down in more bits.
+    Beyond that source, a tensor that the adapter changed never gets the type that the base has it in (`_OFF_GRID`).
     """
-    layers = {kind: _layers(tensors, kind) for kind in ("attn_v.weight", "ffn_down.weight")}
-    tied = all(tensor.name != "output.weight" for tensor in tensors)
-    return tuple(replace(tensor, type=_type_of(tensor, file_type, tied, layers)) for tensor in tensors)
+    layers = {kind: _layers(weights.tensors, kind) for kind in ("attn_v.weight", "ffn_down.weight")}
+    tied = all(tensor.name != "output.weight" for tensor in weights.tensors)
+    chosen = []
+    for tensor in weights.tensors:
+        kind = _type_of(tensor, file_type, tied, layers)
+        if tensor.name in weights.touched and tensor.type == kind:
+            kind = _OFF_GRID.get(kind, kind)
+        chosen.append(replace(tensor, type=kind))
+    return tuple(chosen)
 
 
 def _layers(tensors: Sequence[Tensor], kind: str) -> dict[str, tuple[int, int]]:
@@ -95,7 +109,7 @@ def quantise(
     copied byte for byte. A few chunks of rows are in memory at a time, never a whole tensor. Raises MachineError when
     the disk has too little room, BaseModelError when a weight does not fit the type, OSError as the system does.
     """
-    tensors = planned(weights.tensors, file_type)
+    tensors = planned(weights, file_type)
     metadata = {
         **weights.metadata,
         **(changed or {}),

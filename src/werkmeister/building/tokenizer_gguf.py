@@ -80,7 +80,7 @@ def tokenizer_metadata(base: Base, size: int) -> dict[str, bytes]:
         found["scores"] = _scores(tokens, merges)
     else:
         found["merges"] = [" ".join(pair) for pair in merges]
-    found |= _flags(tokenizer, pieces, model)
+    found |= _flags(tokenizer, pieces)
     named = {NAME: encode(_name(base, parts))}
     metadata = {f"tokenizer.ggml.{key}": encode(value) for key, value in found.items()}
     end = _end_of_turn(base, tokens, tokenizer.eos_token_id)
@@ -131,10 +131,10 @@ def _split(base: Base, pre_tokenizer: Mapping[str, Any] | None) -> str:
     return _SPLITS[key]
 
 
-def _flags(tokenizer: Any, pieces: bool, model: Mapping[str, Any]) -> dict[str, Any]:
+def _flags(tokenizer: Any, pieces: bool) -> dict[str, Any]:
     """Ids of special tokens, and what is put in front of a text, read off the tokenizer's own answers."""
     ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "padding": tokenizer.pad_token_id}
-    ids["unknown"] = tokenizer.get_vocab().get(model.get("unk_token"))
+    ids["unknown"] = tokenizer.unk_token_id
     begins = tokenizer.bos_token_id is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
     first = tokenizer.convert_ids_to_tokens(tokenizer("a", add_special_tokens=False)["input_ids"])[0]
     return {

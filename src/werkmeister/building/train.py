@@ -121,6 +121,7 @@ class _Run:
 
     def go(self) -> dict[str, Any]:
         """Train from the last checkpoint, or from the start, to the end."""
+        _quiet()
         from werkmeister.building.trainer import Watch, read_history, require_finite, stop_on_interrupt
 
         train_rows, valid_rows, order = self._rows()
@@ -210,7 +211,6 @@ class _Run:
         from werkmeister.building.fused_lora import fuse_lora
         from werkmeister.building.trainer import ExpertTrainer
 
-        _quiet()
         set_seed(self.settings.seed)
         recipe = self.recipe
         stored = recipe.compute if recipe.precision == "nf4" else recipe.precision

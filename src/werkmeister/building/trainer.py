@@ -17,6 +17,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
+from werkmeister.building.threads import ThreadChoice
 from werkmeister.errors import TrainingError
 from werkmeister.progress import Track
 
@@ -70,6 +71,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._history = history
         self._stop = stop
         self.step_seconds: list[float] = []
+        self._threads = ThreadChoice()
         self._shown: dict[str, str] = {}
         self._begin = time.perf_counter()
         self._last = done_steps
@@ -83,6 +85,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         assert self.trainer is not None
         self.step_seconds.append(time.perf_counter() - self._begin)
         rate = self.trainer.tokens_seen / sum(self.step_seconds)
+        self._threads.look()
         self._shown["tokens/s"] = f"{rate:.0f}"
         self._track.advance(state.global_step - self._last, **self._shown)
         self._last = state.global_step
