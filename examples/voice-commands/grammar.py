@@ -31,7 +31,7 @@ USUAL = {"temperature": (18, 19, 20, 21, 22, 23, 24), "color_temperature": (2000
 LIKELY = {"temperature": (5, 30), "color_temperature": (2000, 6500), "timer_hours": (1, 24)}
 BARE_PLACE = 0.08  # share of German places said without their preposition
 IN_WORDS = 0.2  # share of numbers said in words
-MADE = 0.4  # share of words made from a stem, where there are any
+MADE = 0.6  # share of words made from a stem, where there are any
 UNUSUAL = 0.35  # share of numbers drawn from their whole range
 
 Slots = dict[str, Any]

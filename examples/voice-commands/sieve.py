@@ -35,6 +35,12 @@ ODD = {
         r"^(?!(den|einen|meinen|unseren|allen|nächsten|vorherigen|letzten)\b)[a-zäöü]\w*(en|ern|eln) \w",  # infinitive first
         r" (starte?|aktiviere|deaktiviere)$",  # order last
         r"^(dreh|mach|stell|setz|fahr)e? .*\w(erhöhen|ringern|zieren|drehen|senken|stellen)$",  # order and infinitive
+        r"\b(zur|zum) (der|dem|meine[rm]|unsere[rm])\b|\b(meines|unseres|eines)\b|^steht\b.*\b(öffnet|schlie(ß|ss)t)$",
+        r" (erhöhe?|ringere?|reduzier|reduziere|senke?|verringere?)( (machen|einstellen|stellen))?$",
+        r"\b(ist|sind|steht|stehen)\b.*\b(öffnet|schlie(ß|ss)t)\b|\b(von|dem|der|den|das|die) des\b|\bhat (im|in|auf)\b",
+        r"(Song|Track|Titel|Lied)(springen|spulen)|\bzu (nächst|letzt|vorherig)|\bGeschwindigkeit (den|die|das)\b",
+        r"\bden (nächst|vorherig|letzt)e[rs]?\b|\bdas (nächst|vorherig|letzt)e[rsn]\b|\bdas \w+ Stufe\b|\b(der|die) ganzen\b",
+        r"^(setzt|schreibt|macht|fahrt|schaltet)\b|^(mache?|fahre?) (in|nach) .*(Stunde|Minute|Sekunde)",
         r"(erhöhen|drehen|senken|ringern|zieren) (machen|einstellen|stellen)$",
         r"\b(alle|sämtliche) (Beleuchtung|Licht|Lampe|Tür|Markise|Tor|Jalousie)\b",
         r"\b(ein|zwei|drei|vier|fünf|sechs|sieben|acht|neun) (ein|drei)|\w (halb|viertel)\b|\bHalbe\b",  # halves, badly spelled
@@ -48,12 +54,18 @@ ODD = {
         r"\ball (the |my )?(lamp|fan|light|door|window|blind|curtain|shutter|shade|awning|gate|lock|switch)\b",
         r"\bwhat of\b|\b(every|each|a|single) \w+s\b|\bmany (?!\w*s\b|.*s (is|are)\b)",
         r" °|\ban (?![aeiou]|hour|18|11|8)|\ba ([aeio]|18|11|8)\w* ?(minute|hour|second)",
+        r"\b(some|any|which|all) of (the|my|our) \w+(?<!s)\b|^(is|are) (the )?(some|every|each)\b|^is (the )?all\b",
+        r"\b(every|all) lighting\b|\bevery (my|our|the)\b|\b(lower|close|shut) up\b|\b(the|my|our) \w+ (are|is) the\b",
         r"\b(shut|close) (up|down) (?!to)|\b(change|set|make) (on|off)\b",
     ),
 }
 ODD_OF = {code: re.compile("|".join(patterns)) for code, patterns in ODD.items()}
 ASKS_EN = re.compile(r"(is|are|which|what|whats|what's|how|how's|hows|any|do|does|did|where|where's|wheres|tell|can|who|who's|"
                      r"whos|check|read|give|have|anyone|has)\b", re.I)
+PARTING = set("in on of at to from for by with off out up down is are and as named called that if".split())
+PROPERTIES = set("Geschwindigkeit Helligkeit Farbe Farbtemperatur Temperatur Lautstärke Position Zustand Status Wert Lüfter "
+                 "Stummschaltung Klima Heizung Thermostat".split())
+SAME_IN_PLURAL = {"Fenster", "Lüfter", "Rollladen", "Rolladen", "Lautsprecher", "Fernseher", "Timer", "Sauger", "Staubsauger"}
 TELLING = {"vacuum": re.compile(r"saug|putz|wisch|reinig|vacuum|clean|hoover|sweep|dust", re.I),
            "lock": re.compile(r"sperr|rieg|schlie(ß|ss)\w* .*\b(ab|auf|zu)$|(ab|auf|zu)schl|schloss|lock|bolt|nuki|safe", re.I),
            "lawn_mower": re.compile(r"mäh|rasen|wiese|mow|lawn|grass", re.I)}
@@ -103,8 +115,23 @@ def _told(spoken: Spoken) -> bool:
     return name.domain != "todo" or "list" in spoken.text.lower()
 
 
+def _doubled(words: list[str]) -> bool:
+    """Two articles with nothing between that parts one noun phrase from the next."""
+    last = -9
+    for at, word in enumerate(words):
+        if word in ("the", "my", "our"):
+            if at - last <= 4:
+                return True
+            last = at
+        elif word in PARTING:
+            last = -9
+    return False
+
+
 def _english(spoken: Spoken, intent: str) -> bool:
     text = spoken.text
+    if _doubled(text.lower().split()):
+        return False
     if intent == "HassGetState" and not ASKS_EN.match(text) and "state" in spoken.slots:
         return False
     for found in UNITS["en"].finditer(text):
@@ -147,7 +174,23 @@ def _german(language: Language, spoken: Spoken) -> bool:
         if not _adjective(article.lower(), ending, "n" if noun in ("Lied", "Stück", "Kapitel") else "m"):
             return False
     asking = text.split()[0].lower() in ASKING
+    if asking and not _verb_agrees(language, spoken):
+        return False
     return all(_article(language, spoken, noun, asking) for noun in _nouns(language, spoken))
+
+
+def _verb_agrees(language: Language, spoken: Spoken) -> bool:
+    """``ist`` with one, ``sind`` with many, judged by the nouns that templates bring."""
+    rest = spoken.text
+    for value in spoken.values.values():
+        rest = rest.replace(value.text, " ")
+    words = rest.split()
+    nouns = [word for word in words if word in language.genders and word not in SAME_IN_PLURAL]
+    many = any(language.genders[noun] == "p" for noun in nouns)
+    lower = {word.lower() for word in words}
+    if nouns and (lower & {"ist", "steht"} and many or lower & {"sind", "stehen"} and not many):
+        return False
+    return not (lower & {"ist", "steht"} and lower & {"alle", "sämtliche", "irgendwelche"})
 
 
 def _adjective(article: str, ending: str, gender: str) -> bool:
@@ -187,7 +230,7 @@ def _article(language: Language, spoken: Spoken, noun: str, asking: bool) -> boo
     if gender == "0" and after.startswith(CARRIERS):
         gender = "m" if after.startswith("timer") else "n" if after.startswith("skript") else "f"
     if gender == "0":
-        return last not in ACCUSATIVE | DATIVE | FUSED
+        return last not in ACCUSATIVE | DATIVE | FUSED | {"des": ""}
     if last in DATIVE_AFTER:
         return False
     if last in FUSED:
@@ -198,7 +241,7 @@ def _article(language: Language, spoken: Spoken, noun: str, asking: bool) -> boo
         return gender in DATIVE.get(last, "")
     if earlier.lower() in EITHER_AFTER:
         return gender in DATIVE.get(last, "") or gender in ACCUSATIVE.get(last, "")
-    if last == "der" and gender in "fp" and earlier[:1].isupper():
+    if last == "der" and gender in "fp" and earlier in PROPERTIES:
         return True
     return gender in (NOMINATIVE if asking else ACCUSATIVE).get(last, "")
 

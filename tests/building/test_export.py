@@ -1,9 +1,11 @@
 """The export stage through its public door, on tiny checkpoints of every family, against transformers and PEFT."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,7 @@ from werkmeister.engines.llama import LlamaEngine
 from werkmeister.errors import ArtefactError, MachineError, ParityError, SettingsError
 from werkmeister.progress import Silent
 
+ORIGINAL: dict[str, dict[str, Any]] = {"phi3": {"original_max_position_embeddings": 256}}
 QUICK = ExportSettings(files=("F16",), parity_prompts=2)
 
 
@@ -73,6 +76,37 @@ def test_served_logits_and_token_ids_equal_transformers_with_peft(family: str, t
             served = engine.next_logprobs(example.prompt, top=50)
             worst = max(abs(logprobs[token] - value) for token, value in served.items())
             assert worst < 0.02, f"{example.question!r}: {worst}"
+
+
+LLAMA3 = {
+    **{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    **{"original_max_position_embeddings": 64, "rope_theta": 10000.0},
+}
+LONG = {
+    **{"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 256},
+    **{"short_factor": [1.0 + 0.1 * n for n in range(8)], "long_factor": [2.0 + n for n in range(8)]},
+}
+GEMMA = {
+    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "rope_theta": 1000000.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "rope"),
+    [("llama", LLAMA3), ("phi3", LONG), ("gemma3-text", GEMMA), ("qwen3", YARN)],
+    ids=["llama3", "longrope", "linear", "yarn"],
+)
+def test_scaled_rotary_embeddings_are_carried_over(family: str, rope: dict[str, Any], tmp_path: Path) -> None:
+    FAMILIES[family](tmp_path / "base")
+    file = tmp_path / "base" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"rope_parameters": rope} | ORIGINAL.get(family, {})))
+    made = upstream_on(tmp_path, find_base(str(tmp_path / "base"), progress=Silent()))
+    artefact = run(made, "export", ExportSettings(files=("F16",), parity_prompts=4))
+    assert artefact.measures["parity"]["F16"]["kl"] < 1e-5
+    assert artefact.facts["context_length"] == (256 if family == "phi3" else made.base.context_length)
 
 
 def test_facts_say_what_serving_needs(exported: Artefact, llama: Upstream) -> None:
@@ -182,6 +216,12 @@ def test_a_zero_adapter_passes_and_is_said(tmp_path: Path) -> None:
     assert any("zero" in line for line in heard.said)
 
 
+def test_an_adapter_below_all_rounding_passes_and_is_said(tmp_path: Path) -> None:
+    heard = Heard()
+    run(upstream(tmp_path, scale=1e-5), "export", ExportSettings(files=("F16", "Q8_0")), progress=heard)
+    assert any("hardly changes" in line for line in heard.said)
+
+
 def test_unsupported_adapters_are_refused_by_name_all_at_once(llama: Upstream, tmp_path: Path) -> None:
     made = copy_of(llama, tmp_path)
     change_config(made.adapter, use_dora=True, rank_pattern={"q_proj": 8}, bias="all", modules_to_save=["lm_head"])
@@ -224,3 +264,22 @@ def test_a_context_that_the_base_does_not_have_is_refused(llama: Upstream) -> No
 def test_wrong_settings_are_named(given: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         ExportSettings(**given)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2-135m", "gemma-3-270m"])
+def test_a_packaged_base_is_exported_within_its_bounds(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WERKMEISTER_CACHE", raising=False)
+    made = upstream_on(tmp_path, find_base(name, progress=Silent()), scale=0.01, r=8, lora_alpha=16)
+    kinds = ("F16", "Q8_0", "Q4_K_M")
+    artefact = run(made, "export", ExportSettings(files=kinds, parity_prompts=2))
+    measured = artefact.measures["parity"]
+    assert measured["adapter"]["effect"] == pytest.approx(1, abs=0.01)
+    assert all(0.9 < share < 1.1 for kind in kinds for share in measured[kind]["applied"].values())
+    source = read_gguf(made.base.gguf)  # type: ignore[arg-type]
+    served = read_gguf(artefact.file("model-Q8_0.gguf"))
+    tokenizer = [key for key in source.metadata if key.startswith("tokenizer.ggml.")]
+    assert tokenizer and all(served.metadata[key] == source.metadata[key] for key in tokenizer)
+    assert served.value("tokenizer.chat_template") == made.base.template

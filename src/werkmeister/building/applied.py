@@ -32,23 +32,27 @@ ERRORS: Mapping[str, float] = {
 # rounded to 4 bits before swallows part of every small change (measured: Q4_1 base to Q4_0 keeps 0.92 of the adapter).
 _TOLERANCE, _TOLERANCE_4_BITS = 0.05, 0.2
 _SIGMAS = 5
+# Changes smaller than this share of a tensor are not judged: the type itself rounds them away in part.
+_LEAST = {"F32": 0.0, "F16": 5e-4, "BF16": 4e-3}
+_LEAST_ROUNDED = 3e-3
 _CHUNK = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class Share:
-    """What part of the adapter is in the tensors of one kind, the standard deviation of that reading, and how far it
-    may be from 1."""
+    """What part of the adapter is in the tensors of one kind, the standard deviation of that reading, how far it may be
+    from 1, and whether the adapter is large enough there to be told from the type's own rounding."""
 
     share: float
     deviation: float
     tolerance: float
+    large: bool
 
     @property
     def wrong(self) -> bool:
         """Whether the adapter is not in; a reading that could not tell 1 from 0 never is."""
         allowed = self.tolerance + _SIGMAS * self.deviation
-        return allowed < 0.9 and not abs(self.share - 1) <= allowed
+        return self.large and allowed < 0.9 and not abs(self.share - 1) <= allowed
 
 
 def applied(path: Path, base: Weights, deltas: Mapping[str, Delta], progress: Progress) -> dict[str, Share]:
@@ -97,6 +101,7 @@ class _Sums:
     whole: float  # ‖base + delta‖²
     count: int
     tolerance: float
+    least: float
 
     def plus(self, other: _Sums) -> _Sums:
         return _Sums(
@@ -106,6 +111,7 @@ class _Sums:
             self.whole + other.whole,
             self.count + other.count,
             max(self.tolerance, other.tolerance),
+            max(self.least, other.least),
         )
 
     @property
@@ -114,12 +120,15 @@ class _Sums:
 
     @property
     def share(self) -> Share:
-        return Share(self.along / self.delta, math.sqrt(self.rest / self.count / self.delta), self.tolerance)
+        deviation = math.sqrt(self.rest / self.count / self.delta)
+        large = math.sqrt(self.delta / self.whole) >= self.least
+        return Share(self.along / self.delta, deviation, self.tolerance, large)
 
 
 def _sums(file: GgufWeights, stored: Tensor, base: Weights, tensor: Tensor, delta: Delta) -> _Sums:
     tolerance = _TOLERANCE_4_BITS if stored.type.startswith("Q4") else _TOLERANCE
-    total = _Sums(0.0, 0.0, 0.0, 0.0, 0, tolerance)
+    least = _LEAST.get(stored.type, _LEAST_ROUNDED)
+    total = _Sums(0.0, 0.0, 0.0, 0.0, 0, tolerance, least)
     step = max(1, _CHUNK // (4 * tensor.width))
     for start in range(0, tensor.rows, step):
         stop = min(start + step, tensor.rows)
@@ -134,6 +143,7 @@ def _sums(file: GgufWeights, stored: Tensor, base: Weights, tensor: Tensor, delt
                 float((whole * whole).sum(dtype="float64")),
                 added.size,
                 tolerance,
+                least,
             )
         )
     return total

@@ -193,14 +193,17 @@ def _prove(
     """Three findings make the proof: the adapter on the exact base gives the trained model's logits; each merged file
     holds base + adapter within what its type explains; each file's own logits stay within the bound of its type."""
     from werkmeister.building.applied import applied
-    from werkmeister.building.parity import BOUNDS, check
+    from werkmeister.building.parity import BOUNDS, LEAST_MOVED, check
 
     reference = _reference(base, adapter.folder, exam, settings, progress)
     proof, overlay = draft.scratch / _PROOF, draft.path / ADAPTER
     _write(draft, f"scratch/{_PROOF}", weights, "F16", base, progress)
     parity: dict[str, Any] = {}
     with _refused_files_go(*(draft.path / _model_file(kind) for kind in settings.files), proof, overlay):
-        parity["adapter"] = check(proof, "F16", reference, adapter=overlay, progress=progress).measures()
+        figures = check(proof, "F16", reference, adapter=overlay, progress=progress)
+    parity["adapter"] = figures.measures()
+    if figures.moved < LEAST_MOVED and not adapter.is_zero:
+        progress.say(f"the adapter hardly changes the answers (logprobs by {figures.moved:.1g}): was it trained?")
     for kind in settings.files:
         path = draft.path / _model_file(kind)
         with _refused_files_go(path):

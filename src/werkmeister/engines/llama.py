@@ -113,14 +113,15 @@ class LlamaEngine:
         """The `top` likeliest first tokens (up to the whole vocabulary): token id → logprob, likeliest first."""
         return self.logprobs_after(self.prompt_ids(conversation), top)
 
-    def logprobs_after(self, ids: list[int], top: int) -> dict[int, float]:
-        """The same after any token ids: along a given answer, for one."""
+    def logprobs_after(self, ids: list[int], top: int, *, reuse: bool = False) -> dict[int, float]:
+        """The same after any token ids: along a given answer, for one. `reuse` keeps what the last call computed for a
+        common beginning; in which portions a prompt is computed shows in the last digits."""
         self._check_room(len(ids), 1)
         # llama.cpp reports nothing for a token that is half a character, so another one is forced upon it: the
         # reported probabilities are those of the logits before the bias.
         request = self._request(ids, Sampling(max_tokens=1)) | {
             "n_probs": top,
-            "cache_prompt": False,
+            "cache_prompt": reuse,
             "logit_bias": [[self._tokeniser.ids(_NO_JSON)[-1], _SURE]],
         }
         found = self._call(request)["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
