@@ -68,7 +68,7 @@ def write_llama(folder: Path, *, tied: bool = True, width: int = 64, template: s
     config = LlamaConfig(
         **_sizes(size, width, heads=4, key_heads=2), tie_word_embeddings=tied, rope_theta=10000.0, rms_norm_eps=1e-5
     )
-    config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 2
+    config.bos_token_id, config.eos_token_id, config.pad_token_id = 1, 2, 0
     return _save(LlamaForCausalLM, config, folder, seed)
 
 

@@ -17,17 +17,30 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hassil.expression import Alternative, Expression, ListReference, Permutation, RuleReference, Sentence, Sequence
-from hassil.expression import TextChunk
+from hassil.expression import (
+    Alternative,
+    Expression,
+    ListReference,
+    Permutation,
+    RuleReference,
+    Sentence,
+    Sequence,
+    TextChunk,
+)
 from hassil.intents import Intents, RangeSlotList, TextSlotList
 from hassil.numbers import get_rbnf_engine
 from hassil.parse_expression import parse_sentence
 
 HERE = Path(__file__).parent
 SLOT_ORDER = ("name", "area", "floor", "domain", "device_class", "state")
-USUAL = {"temperature": (18, 19, 20, 21, 22, 23, 24), "color_temperature": (2000, 2700, 3000, 4000, 5000, 6500),
-         "timer_hours": (1, 2, 3, 4), "timer_minutes": (2, 3, 5, 10, 15, 20, 30, 45),
-         "timer_seconds": (10, 15, 20, 30, 45, 90), "percent": (10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100)}
+USUAL = {
+    "temperature": (18, 19, 20, 21, 22, 23, 24),
+    "color_temperature": (2000, 2700, 3000, 4000, 5000, 6500),
+    "timer_hours": (1, 2, 3, 4),
+    "timer_minutes": (2, 3, 5, 10, 15, 20, 30, 45),
+    "timer_seconds": (10, 15, 20, 30, 45, 90),
+    "percent": (10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100),
+}
 LIKELY = {"temperature": (5, 30), "color_temperature": (2000, 6500), "timer_hours": (1, 24)}
 BARE_PLACE = 0.08  # share of German places said without their preposition
 IN_WORDS = 0.2  # share of numbers said in words
@@ -116,7 +129,7 @@ def _values(group: dict[str, str], stems: dict[str, list[str]], domain: str = ""
 def _expanded(word: str, stems: dict[str, list[str]]) -> list[str]:
     """``<stem>word`` with each stem; any other word as it is."""
     stem = re.match(r"<(\w+)>", word)
-    return [one + word[stem.end():] for one in stems[stem[1]]] if stem else [word]
+    return [one + word[stem.end() :] for one in stems[stem[1]]] if stem else [word]
 
 
 @lru_cache(maxsize=2)
@@ -138,20 +151,36 @@ def load(code: str) -> Language:
     nouns = {noun.strip(): gender for gender, line in own["nouns"].items() for noun in line.split(",")}
     genders = nouns | {value.text: value.gender for group in values.values() for value in group}
     rules = {name: parse_sentence(text) for name, text in (data["expansion_rules"] | own["rules"]).items()}
-    return Language(code=code, templates=tuple(templates), intents=Intents.from_dict(data), values=values, rules=rules,
-                    genders=genders)
+    return Language(
+        code=code,
+        templates=tuple(templates),
+        intents=Intents.from_dict(data),
+        values=values,
+        rules=rules,
+        genders=genders,
+    )
 
 
-def _templates(code: str, intent: str, number: int, block: dict[str, Any], own: bool, skip: list[str]) -> list[Template]:
+def _templates(
+    code: str, intent: str, number: int, block: dict[str, Any], own: bool, skip: list[str]
+) -> list[Template]:
     combination = block.get("metadata", {}).get("slot_combination", "own")
     found = []
     for line, text in enumerate(block["sentences"]):
         if any(re.match(pattern, f"{intent}/{combination}/{text}") for pattern in skip):
             continue
         domains = block.get("requires_context", {}).get("domain", ())
-        found.append(Template(group=f"{code}/{intent}/{number}/{line}", intent=intent, combination=combination,
-                              sentence=parse_sentence(text), fixed=block.get("slots", {}), own=own,
-                              domains=(domains,) if isinstance(domains, str) else tuple(domains)))
+        found.append(
+            Template(
+                group=f"{code}/{intent}/{number}/{line}",
+                intent=intent,
+                combination=combination,
+                sentence=parse_sentence(text),
+                fixed=block.get("slots", {}),
+                own=own,
+                domains=(domains,) if isinstance(domains, str) else tuple(domains),
+            )
+        )
     return found
 
 
@@ -211,9 +240,12 @@ class Drawing:
 
     def pick(self, source: str, slot: str) -> Value:
         """A value of an open list that suits the template's devices; it goes into the slots."""
-        options = [value for value in self.language.values[source]
-                   if (source != "name" or value.domain in self.template.domains)
-                   and (self.wanted is None or value.text == self.wanted.get(slot))]
+        options = [
+            value
+            for value in self.language.values[source]
+            if (source != "name" or value.domain in self.template.domains)
+            and (self.wanted is None or value.text == self.wanted.get(slot))
+        ]
         if not options:
             raise CannotFill(slot)
         domain = self.rng.choice(sorted({value.domain for value in options}))

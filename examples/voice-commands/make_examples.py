@@ -50,10 +50,28 @@ class Cut:
 
 
 HARD = r'HassLightSet.*temperature|"(cover|lock|valve|scene|script|button)"'
-CUTS = {"full": Cut(train=19200, exam=320, dev=320, own=0.3),
-        "small": Cut(train=3750, exam=200, dev=200, own=0.2, without=HARD, intents=(
-            "HassTurnOn", "HassTurnOff", "HassLightSet", "HassClimateSetTemperature", "HassClimateGetTemperature",
-            "HassStartTimer", "HassCancelTimer", "HassShoppingListAddItem", "HassMediaPause", "HassGetWeather"))}
+CUTS = {
+    "full": Cut(train=19200, exam=320, dev=320, own=0.3),
+    "small": Cut(
+        train=3750,
+        exam=200,
+        dev=200,
+        own=0.2,
+        without=HARD,
+        intents=(
+            "HassTurnOn",
+            "HassTurnOff",
+            "HassLightSet",
+            "HassClimateSetTemperature",
+            "HassClimateGetTemperature",
+            "HassStartTimer",
+            "HassCancelTimer",
+            "HassShoppingListAddItem",
+            "HassMediaPause",
+            "HassGetWeather",
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +87,14 @@ class Row:
 
     def line(self) -> str:
         """Its JSON; ``part`` only where there is one."""
-        fields = {"prompt": self.prompt, "completion": self.completion, "split": self.split, "part": self.part,
-                  "group": self.group, "label": self.label}
+        fields = {
+            "prompt": self.prompt,
+            "completion": self.completion,
+            "split": self.split,
+            "part": self.part,
+            "group": self.group,
+            "label": self.label,
+        }
         return json.dumps({key: value for key, value in fields.items() if value}, ensure_ascii=False) + "\n"
 
 
@@ -84,6 +108,7 @@ class Drawn:
 
     @property
     def output(self) -> str:
+        """Its target."""
         return completion(self.template.intent, self.spoken.slots)
 
 
@@ -103,7 +128,9 @@ class Source:
                 spoken = Drawing(self.language, template, rng, wanted).run()
             except CannotFill:
                 continue
-            if sensible(self.language, spoken, template.intent) and self.recogniser.agrees(spoken.text, template.intent, spoken.slots):
+            if sensible(self.language, spoken, template.intent) and self.recogniser.agrees(
+                spoken.text, template.intent, spoken.slots
+            ):
                 return Drawn(template=template, spoken=tidy(spoken, self.language.code), code=self.language.code)
         return None
 
@@ -139,16 +166,21 @@ def prepare(code: str, cut: Cut) -> Source:
     for name, templates in kinds.items():
         package = sorted((t for t in templates if not t.own), key=lambda t: percent("last", t.group))
         for at, template in enumerate(package):
-            source.fate[template.group] = fate_of(percent("template", template.group), HELD_TEMPLATES) if at else "train"
+            source.fate[template.group] = (
+                fate_of(percent("template", template.group), HELD_TEMPLATES) if at else "train"
+            )
         source.fate |= {template.group: "train" for template in templates if template.own}
         source.kinds[name] = templates
     return source
 
 
 def fate_of_output(drawn: Drawn) -> str:
-    """Exam, dev or train: by the words that fill the open slots, then by the whole output. Closed outputs are trained."""
-    fates = {fate_of(percent("word", value.text), HELD_WORDS) for value in drawn.spoken.values.values()
-             if value.domain not in KNOWN or value.gender == "pet"}
+    """Exam, dev or train: by the words that fill the open slots, then by the whole output. Closed ones are trained."""
+    fates = {
+        fate_of(percent("word", value.text), HELD_WORDS)
+        for value in drawn.spoken.values.values()
+        if value.domain not in KNOWN or value.gender == "pet"
+    }
     numbers = any(isinstance(value, int) for value in drawn.spoken.slots.values())
     if fates or numbers or len(drawn.spoken.slots) > 2:
         fates.add(fate_of(percent("output", drawn.output.lower()), HELD_OUTPUTS))
@@ -157,7 +189,7 @@ def fate_of_output(drawn: Drawn) -> str:
 
 
 def draws(source: Source, rng: random.Random, own: float) -> Iterator[Drawn]:
-    """Sentences of trained templates without end: intents by the root of their kinds, kinds by that of their templates."""
+    """Sentences of trained templates without end: intents by the root of their kinds, kinds by that of their lines."""
     intents: dict[str, list[list[Template]]] = defaultdict(list)
     mine: dict[str, list[Template]] = defaultdict(list)
     for templates in source.kinds.values():
@@ -216,17 +248,26 @@ def new_wordings(source: Source, rng: random.Random, trained: list[Drawn], fate:
             break
         template = rng.choice(held[rng.choices(intents, [len(held[name]) ** 0.5 for name in intents])[0]])
         model = rng.choice(outputs[kind_of(template)])
-        drawn = source.draw(template, rng, model.spoken.slots)
-        if drawn and drawn.spoken.text.lower() not in taken:
-            taken.add(drawn.spoken.text.lower())
-            found.append(drawn)
+        said = source.draw(template, rng, model.spoken.slots)
+        if said and said.spoken.text.lower() not in taken:
+            taken.add(said.spoken.text.lower())
+            found.append(said)
     return found
 
 
 def rows_of(drawn: list[Drawn], split: str, part: str) -> list[Row]:
     """Rows in standard spelling."""
-    return [Row(prompt=capital(d.spoken.text, [v.text for v in d.spoken.values.values()]), completion=d.output, split=split, part=part, group=d.template.group,
-                label=d.template.intent) for d in drawn]
+    return [
+        Row(
+            prompt=capital(d.spoken.text, [v.text for v in d.spoken.values.values()]),
+            completion=d.output,
+            split=split,
+            part=part,
+            group=d.template.group,
+            label=d.template.intent,
+        )
+        for d in drawn
+    ]
 
 
 def training_rows(drawn: list[Drawn], rng: random.Random) -> list[Row]:
@@ -234,8 +275,16 @@ def training_rows(drawn: list[Drawn], rng: random.Random) -> list[Row]:
     rows: dict[str, Row] = {}
     for one in drawn:
         prompt, slots = reword(one.spoken, one.code, rng, Habits())
-        rows.setdefault(prompt, Row(prompt=prompt, completion=completion(one.template.intent, slots), split="train",
-                                    group=one.template.group, label=one.template.intent))
+        rows.setdefault(
+            prompt,
+            Row(
+                prompt=prompt,
+                completion=completion(one.template.intent, slots),
+                split="train",
+                group=one.template.group,
+                label=one.template.intent,
+            ),
+        )
     return list(rows.values())
 
 
@@ -248,8 +297,16 @@ def own_wording(cut: Cut) -> dict[str, list[Row]]:
         if not wanted(cut, given["intent"], line):
             continue
         target = completion(given["intent"], given["slots"])
-        rows[given["half"]].append(Row(prompt=given["prompt"], completion=target, split="exam", part="own wording",
-                                       group=f"own/{at}", label=given["intent"]))
+        rows[given["half"]].append(
+            Row(
+                prompt=given["prompt"],
+                completion=target,
+                split="exam",
+                part="own wording",
+                group=f"own/{at}",
+                label=given["intent"],
+            )
+        )
     return rows
 
 
@@ -277,8 +334,10 @@ def assemble(train: list[Row], held: dict[str, list[Row]], cut: Cut) -> tuple[li
     train = [row for row in train if row.prompt.lower().rstrip(".!?") not in kept_out]
     random.Random(SEED).shuffle(train)
     templated = [row for row in held["dev"] if row.part != "own wording"]
-    valid = [Row(prompt=row.prompt, completion=row.completion, split="valid", group=row.group, label=row.label)
-             for row in templated[:: max(1, len(templated) // 200)]]
+    valid = [
+        Row(prompt=row.prompt, completion=row.completion, split="valid", group=row.group, label=row.label)
+        for row in templated[:: max(1, len(templated) // 200)]
+    ]
     return train + valid + held["exam"], held["dev"]
 
 

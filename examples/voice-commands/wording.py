@@ -13,28 +13,66 @@ from dataclasses import dataclass
 from grammar import Slots, Spoken
 
 IMPERATIVE = {
-    "de": re.compile(r"^(schalt|mach|stell|setz|dreh|fahr|öffne|schließ|schliess|dimm|starte?|stopp|beende|lösch|pausier|halt|"
-                     r"spiel|füge?|pack|schreib|nimm|saug|putz|wisch|reinig|mäh|sperr|aktivier|deaktivier|verlänger|verkürz|"
-                     r"erhöh|reduzier|verringer|senk|änder|färb|lass|sag|gib|schick|brech|brich|heiz|kühl|erstell|ergänz|"
-                     r"entsperr|verriegl|entriegl|führ|drück|überspring|streich|hak|entfern)\w*$", re.I),
-    "en": re.compile(r"^(turn|switch|set|make|change|open|close|shut|raise|lower|lift|start|stop|create|cancel|pause|resume|play|"
-                     r"skip|add|put|remove|take|check|complete|delete|lock|unlock|clean|vacuum|mow|dim|increase|decrease|activate|"
-                     r"deactivate|mute|unmute|announce|broadcast|continue|adjust|bring|run|press|return|tell|go|replay|unpause|"
-                     r"illuminate|light|execute|give)$", re.I),
+    "de": re.compile(
+        r"^(schalt|mach|stell|setz|dreh|fahr|öffne|schließ|schliess|dimm|starte?|stopp|beende|lösch|pausier|halt|"
+        r"spiel|füge?|pack|schreib|nimm|saug|putz|wisch|reinig|mäh|sperr|aktivier|deaktivier|verlänger|verkürz|"
+        r"erhöh|reduzier|verringer|senk|änder|färb|lass|sag|gib|schick|brech|brich|heiz|kühl|erstell|ergänz|"
+        r"entsperr|verriegl|entriegl|führ|drück|überspring|streich|hak|entfern)\w*$",
+        re.I,
+    ),
+    "en": re.compile(
+        r"^(turn|switch|set|make|change|open|close|shut|raise|lower|lift|start|stop|create|cancel|pause|resume|play|"
+        r"skip|add|put|remove|take|check|complete|delete|lock|unlock|clean|vacuum|mow|dim|increase|decrease|activate|"
+        r"deactivate|mute|unmute|announce|broadcast|continue|adjust|bring|run|press|return|tell|go|replay|unpause|"
+        r"illuminate|light|execute|give)$",
+        re.I,
+    ),
 }
 INFINITIVE = re.compile(r"\w{3,}(en|ern|eln)$")
 POLITE_DE = ("{} bitte", "bitte {}", "hey, {}", "du, {}", "{}, danke", "{} und zwar jetzt", "ok, {}")
-ASK_DE = ("kannst du {}", "kannst du bitte {}", "könntest du {}", "könntest du bitte {}", "würdest du bitte {}",
-          "kannst du mal {}", "ich möchte {}", "du sollst {}", "kannst du mir {}", "bitte {}", "könntest du mal eben {}",
-          "ich will {}", "wir wollen {}", "du könntest {}")
-POLITE_EN = ("please {}", "{} please", "could you {}", "can you {}", "can you please {}", "could you please {}", "hey, {}",
-             "would you {}", "I'd like you to {}", "I want you to {}", "{}, thanks", "hey can you {}", "ok {}", "now {}",
-             "would you please {}", "just {}", "go ahead and {}", "I need you to {}")
+ASK_DE = (
+    "kannst du {}",
+    "kannst du bitte {}",
+    "könntest du {}",
+    "könntest du bitte {}",
+    "würdest du bitte {}",
+    "kannst du mal {}",
+    "ich möchte {}",
+    "du sollst {}",
+    "kannst du mir {}",
+    "bitte {}",
+    "könntest du mal eben {}",
+    "ich will {}",
+    "wir wollen {}",
+    "du könntest {}",
+)
+POLITE_EN = (
+    "please {}",
+    "{} please",
+    "could you {}",
+    "can you {}",
+    "can you please {}",
+    "could you please {}",
+    "hey, {}",
+    "would you {}",
+    "I'd like you to {}",
+    "I want you to {}",
+    "{}, thanks",
+    "hey can you {}",
+    "ok {}",
+    "now {}",
+    "would you please {}",
+    "just {}",
+    "go ahead and {}",
+    "I need you to {}",
+)
 AFTER_VERB = ("bitte", "mal", "mal bitte", "doch mal", "mal eben", "bitte mal", "jetzt", "mal schnell", "mir mal")
 FILLERS = {"de": ("ähm ", "äh ", "also ", "so, ", "na, "), "en": ("um ", "uh ", "so ", "well, ", "er, ")}
-NOUNS = re.compile(r"\b(lautstärke|musik|temperatur|heizung|thermostat|klima\w*|datum|uhrzeit|album|playlist|wiedergabeliste|"
-                   r"podcast|lied|song|track|fernsehsendung|sendung|ton|künstler\w*|sänger\w*|band|platte|nummer|serie|show|film|"
-                   r"titel|uhr|tag|zimmer|bereich|raum)\b")
+NOUNS = re.compile(
+    r"\b(lautstärke|musik|temperatur|heizung|thermostat|klima\w*|datum|uhrzeit|album|playlist|wiedergabeliste|"
+    r"podcast|lied|song|track|fernsehsendung|sendung|ton|künstler\w*|sänger\w*|band|platte|nummer|serie|show|film|"
+    r"titel|uhr|tag|zimmer|bereich|raum)\b"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +133,16 @@ def polite(text: str, code: str, rng: random.Random) -> str:
         form = rng.choice(POLITE_EN if order else ("hey, {}", "{} please", "ok, {}", "{}, please"))
         return form.format(text if first == "I" else text[:1].lower() + text[1:])
     if order and rest:
-        return f"{first} {rng.choice(AFTER_VERB)} {' '.join(rest)}" if rng.random() < 0.5 else rng.choice(POLITE_DE).format(text)
+        return (
+            f"{first} {rng.choice(AFTER_VERB)} {' '.join(rest)}"
+            if rng.random() < 0.5
+            else rng.choice(POLITE_DE).format(text)
+        )
     if rest and not order and not _asks(text) and INFINITIVE.search(text):
         return rng.choice(ASK_DE).format(text)
-    return rng.choice(("hey, {}", "{}, bitte", "sag mal, {}", "du, {}") if _asks(text) else ("{} bitte", "bitte {}")).format(text)
+    return rng.choice(
+        ("hey, {}", "{}, bitte", "sag mal, {}", "du, {}") if _asks(text) else ("{} bitte", "bitte {}")
+    ).format(text)
 
 
 def typo(text: str, keep: set[str], rng: random.Random) -> str:
@@ -109,14 +153,26 @@ def typo(text: str, keep: set[str], rng: random.Random) -> str:
         return text
     at = rng.choice(places)
     word, spot = words[at], rng.randrange(1, len(words[at]) - 2)
-    words[at] = rng.choice((word[:spot] + word[spot + 1] + word[spot] + word[spot + 2:], word[:spot] + word[spot + 1:],
-                            word[:spot] + word[spot] + word[spot:]))
+    words[at] = rng.choice(
+        (
+            word[:spot] + word[spot + 1] + word[spot] + word[spot + 2 :],
+            word[:spot] + word[spot + 1 :],
+            word[:spot] + word[spot] + word[spot:],
+        )
+    )
     return " ".join(words)
 
 
 def _asks(text: str) -> bool:
-    return bool(re.match(r"(is|are|what|how|who|where|which|any|do|when|ist|sind|wie|was|wo|wann|wer|welche|steht|gibt)\b", text, re.I))
+    return bool(
+        re.match(
+            r"(is|are|what|how|who|where|which|any|do|when|ist|sind|wie|was|wo|wann|wer|welche|steht|gibt)\b",
+            text,
+            re.I,
+        )
+    )
 
 
 def _plain(text: str) -> str:
-    return text.translate(str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"}))
+    table: dict[str, str | int | None] = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue"}
+    return text.translate(str.maketrans(table))
