@@ -1,7 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer. `make demo` and `make test` set up .venv themselves.
 PYTHON ?= python3
 BIN = .venv/bin
-THREADS = OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false
+THREADS = TOKENIZERS_PARALLELISM=false
 
 .PHONY: demo test test-all guards docs setup benchmarks clean
 

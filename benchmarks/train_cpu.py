@@ -93,7 +93,15 @@ def plain_trl(variant: str, base: Any, data: Any, settings: Any, folder: str, st
     more = {"per_device_train_batch_size": settings.batch_size, "gradient_checkpointing": False} if tuned else {}
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.bfloat16 if tuned else torch.float32),
-        args=SFTConfig(output_dir=folder, max_steps=steps, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, **more),
+        args=SFTConfig(
+            output_dir=folder,
+            max_steps=steps,
+            use_cpu=True,
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+            **more,
+        ),
         train_dataset=Dataset.from_list(rows[: steps * 64]).shuffle(seed=0),
         processing_class=load_tokenizer(base),
         peft_config=LoraConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +25,6 @@ _AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing ch
 @click.version_option(__version__, prog_name="werkmeister")
 def main() -> None:
     """Make a private, measured expert out of a small language model, and run it on your own hardware."""
-    # Before any native library is loaded: a thread that waits must sleep, or it starves the thread it waits for.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")

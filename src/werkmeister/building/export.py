@@ -39,7 +39,7 @@ class ExportSettings:
     files: tuple[str, ...] = setting(
         ("Q8_0", "Q4_K_M"), help=f"file types to write, largest and most exact first: {', '.join(FILE_TYPES)}"
     )
-    default: str = setting("", help="the file type that answers when none is named; empty: the smallest file")
+    default: str = setting("", help="the file type that answers when none is named; empty: the first of files")
     context_length: int = setting(0, low=0, unit="tokens", help="longest conversation when serving; 0: the base's own")
     parity_prompts: int = setting(
         8, low=1, high=256, help="exam prompts on which every file is compared with the trained model"
@@ -241,7 +241,6 @@ def _model_file(kind: str) -> str:
 def _facts(folder: Path, base: Base, trained: Artefact, settings: ExportSettings, context: int) -> dict[str, Any]:
     """What later stages read: base, system message, context, end tokens, the files and which of them is the default."""
     files = {kind: _model_file(kind) for kind in settings.files}
-    smallest = min(files, key=lambda kind: (folder / files[kind]).stat().st_size)
     return {
         "base": trained.facts["base"],
         "system": trained.facts["system"],
@@ -249,7 +248,7 @@ def _facts(folder: Path, base: Base, trained: Artefact, settings: ExportSettings
         "stop": list(base.stop),
         "files": files,
         "adapter": ADAPTER,
-        "default": settings.default or smallest,
+        "default": settings.default or settings.files[0],
         "base_file": _base_file(base),
     }
 
