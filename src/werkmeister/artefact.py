@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from werkmeister import __version__
-from werkmeister.errors import ArtefactError, BusyError
-from werkmeister.machine import explain_os_error
+from werkmeister.errors import ArtefactError, BusyError, MachineError, WerkmeisterError
+from werkmeister.machine import explain_os_error, free_disk
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 _DRAFT = "draft.json"
 _HASHED_BEFORE = ".hashes.json"
+_ALMOST_FULL = 16 << 20
+_NEEDED = {"kind", "format", "key", "identity", "seal", "inputs", "settings", "facts", "measures", "outputs"}
 _DECIDING_PACKAGES = (
     *("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "numpy"),
     *("scikit-learn", "gguf", "libgguf", "xllamacpp"),
@@ -85,18 +87,26 @@ def stage_key(kind: str, version: int, inputs: Mapping[str, str], settings: Mapp
 
 @contextmanager
 def making(
-    kind: str, output: Path, *, version: int, inputs: Mapping[str, str], settings: Mapping[str, Any]
+    kind: str,
+    output: Path,
+    *,
+    version: int,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    resume_only: bool = False,
 ) -> Iterator[Draft]:
     """Make one artefact: yield a Draft, and complete it when the block ends without an error.
 
     `inputs` maps a name to the SHA-256 (or identity) of what was read; `version` rises when the stage's method
-    changes. On an error the partial folder stays, for the next run with the same key to take up. Raises MachineError
-    when the disk is full or the folder cannot be written.
+    changes. On an error the partial folder stays, for the next run with the same key to take up; one of another key is
+    set aside as `NAME.abandoned` (one generation is kept). `resume_only` demands an interrupted run and raises
+    ArtefactError, touching nothing, where there is none. Raises MachineError when the disk is full or the folder
+    cannot be written.
     """
     key = stage_key(kind, version, inputs, settings)
     partial = output.with_name(output.name + ".partial")
     try:
-        draft = _open_draft(partial, key)
+        draft = _open_draft(partial, key, resume_only)
         yield draft
         shutil.rmtree(partial / "scratch", ignore_errors=True)
         manifest = {
@@ -114,11 +124,19 @@ def making(
             "packages": package_versions(),
         }
         manifest["identity"] = _identity(manifest)
+        manifest["seal"] = _seal(manifest)
         write_json(partial / MANIFEST, manifest)
         (partial / _DRAFT).unlink()
         _replace(partial, output)
     except OSError as error:
         raise (explain_os_error(error) or error) from error
+    except WerkmeisterError:
+        raise
+    except Exception as error:
+        # torch and safetensors report a full disk with errors of their own.
+        if free_disk(partial) < _ALMOST_FULL:
+            raise MachineError(f"the disk of {partial} is full", hint="free some space and run it again") from error
+        raise
 
 
 def open_artefact(path: Path, kind: str, *, make_with: str = "") -> Artefact:
@@ -155,14 +173,16 @@ def read_manifest(path: Path, *, make_with: str = "") -> dict[str, Any]:
         raise ArtefactError(f"there is no artefact {path}", hint=make_with or "run the stage that makes it") from error
     except (ValueError, OSError) as error:
         raise ArtefactError(f"{file} cannot be read: {error}", hint=f"delete {path} and make it again") from error
+    if not isinstance(manifest, dict) or not manifest.keys() >= _NEEDED:
+        raise ArtefactError(f"{file} is no manifest any more", hint=f"delete {path} and make it again")
     if manifest.get("format") != FORMAT:
         raise ArtefactError(
             f"{file} has format {manifest.get('format')!r}, and this version reads {FORMAT}",
             hint=f"delete {path} and make it again",
         )
-    if manifest.get("identity") != _identity(manifest):
+    if manifest["seal"] != _seal(manifest):
         raise ArtefactError(
-            f"{file} was changed after it was written: its identity is not the hash of its facts and outputs",
+            f"{file} was changed after it was written: its seal is not the hash of what it says",
             hint=f"restore it, or delete the folder {path} and make it again",
         )
     return manifest
@@ -247,7 +267,14 @@ def _identity(manifest: Mapping[str, Any]) -> str:
     return _digest({"kind": manifest["kind"], "facts": manifest["facts"], "outputs": hashes})
 
 
-def _open_draft(partial: Path, key: str) -> Draft:
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """The hash of the whole manifest, so that an edit of a measure is noticed as well as one of a file."""
+    # As JSON reads it back: tuples are lists, and keys are texts.
+    plain = json.loads(json.dumps({name: value for name, value in manifest.items() if name != "seal"}))
+    return _digest(plain)
+
+
+def _open_draft(partial: Path, key: str, resume_only: bool) -> Draft:
     note = partial / _DRAFT
     if note.is_file():
         try:
@@ -256,8 +283,16 @@ def _open_draft(partial: Path, key: str) -> Draft:
             resumed = False
         if resumed:
             return Draft(partial, resumed=True)
+    if resume_only:
+        raise ArtefactError(
+            f"{partial} holds no interrupted run with these inputs and settings; nothing was touched",
+            hint="repeat the --set of the interrupted run, or leave --finish out",
+        )
     if partial.exists():
-        shutil.rmtree(partial)
+        # Hours of training may lie there: a setting tried by mistake must not cost them.
+        abandoned = partial.with_name(partial.name.removesuffix(".partial") + ".abandoned")
+        shutil.rmtree(abandoned, ignore_errors=True)
+        partial.rename(abandoned)
     partial.mkdir(parents=True)
     write_json(note, {"key": key})
     return Draft(partial, resumed=False)
@@ -318,7 +353,8 @@ def _lock(file: IO[str]) -> bool:
         if os.name == "nt":
             import msvcrt
 
-            file.seek(0)
+            # Past the end: a locked byte cannot be read there, and the process number stands at the start.
+            os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
         else:
             import fcntl

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from werkmeister.artefact import read_manifest
 from werkmeister.chat import Example, read_examples
 from werkmeister.config import Settings
+from werkmeister.errors import BaseModelError
 from werkmeister.machine import free_disk, in_words, read_machine
 from werkmeister.pipeline import artefacts_of, plan
 from werkmeister.progress import Progress
@@ -23,7 +24,7 @@ _TEMPLATE_TOKENS = 16
 
 
 def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
-    """Look at everything that a build of this expert will need; fetches and trains nothing.
+    """Look at everything that a build of this expert will need; fetches no model and trains nothing.
 
     The result holds `machine`, `base`, `examples`, `plan`, `training` (estimated), `problems` (what will stop the
     build) and `notes`. Raises DataError with all mistakes in the examples files.
@@ -39,6 +40,12 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
         found["notes"].append("the base will be fetched first; memory and time are estimated once it is here")
         found["plan"] = [{"stage": "base", "reason": f"fetch {settings.table('expert').base}"}]
         return found
+    from werkmeister.building.convert import require_convertible
+
+    try:
+        require_convertible(base)
+    except BaseModelError as error:
+        found["problems"].append(str(error))
     found["plan"] = [{"stage": step.stage, "reason": step.reason} for step in plan(settings, base)]
     if found["examples"].get("tokens"):
         found["training"] = training = _training(settings, base, found["examples"])
@@ -158,7 +165,8 @@ def _training(settings: Settings, base: Base, examples: dict[str, Any]) -> dict[
 def _disk(settings: Settings, base: Base, training: float) -> dict[str, float]:
     export = settings.table("export")
     files = sum(base.parameters * _BYTES_A_WEIGHT.get(name, 1.1) for name in export.files)
-    return {"needed": files + training, "free": free_disk(artefacts_of(settings.folder))}
+    proof = 2.0 * base.parameters  # The base in 16 bits, against which the export proves the adapter.
+    return {"needed": files + proof + training, "free": free_disk(artefacts_of(settings.folder))}
 
 
 _BYTES_A_WEIGHT = {"F16": 2.0, "BF16": 2.0, "F32": 4.0, "Q8_0": 1.07, "Q6_K": 0.83, "Q5_K_M": 0.75, "Q4_K_M": 0.65}

@@ -25,7 +25,7 @@ _AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing ch
 @click.version_option(__version__, prog_name="werkmeister")
 def main() -> None:
     """Make a private, measured expert out of a small language model, and run it on your own hardware."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
 
@@ -35,7 +35,7 @@ def _verb(function: Verb) -> Verb:
 
     @functools.wraps(function)
     def guarded(*args: Any, as_json: bool, **options: Any) -> None:
-        from werkmeister.errors import StoppedByUser, WerkmeisterError
+        from werkmeister.errors import MachineError, StoppedByUser, WerkmeisterError
         from werkmeister.machine import explain_os_error
 
         try:
@@ -48,6 +48,10 @@ def _verb(function: Verb) -> Verb:
             if explained is None:
                 raise
             told = explained
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("werkmeister"):
+                raise
+            told = MachineError(f"the package {error.name} is missing", hint="pip install 'werkmeister[build]'")
         except KeyboardInterrupt:
             told = StoppedByUser("stopped; what was complete is kept", hint="the same command goes on from there")
         from werkmeister.console import show_error
@@ -89,6 +93,7 @@ def check(expert: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         show_json(found)
     else:
         show_check(found)
+    sys.exit(2 if found["problems"] else 0)
 
 
 @main.command()

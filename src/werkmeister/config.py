@@ -71,7 +71,7 @@ def read_settings(folder: Path, declared: Mapping[str, type], overrides: Sequenc
             f"there is no expert in {folder}: {path} is missing", hint=f"make one with: werkmeister new {folder}"
         )
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
         content = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
@@ -219,6 +219,8 @@ def _value(value: Any, hint: Any, item: dataclasses.Field[Any]) -> tuple[Any, st
         return None, f"must be {_words(kind)}"
     if notes["choices"] and value not in notes["choices"]:
         return None, f"must be one of {', '.join(notes['choices'])}" + _near(str(value), notes["choices"])
+    if value != value:
+        return None, "must be a number"
     if notes["low"] is not None and value < notes["low"]:
         return None, f"must be at least {notes['low']}"
     if notes["high"] is not None and value > notes["high"]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.checkpoints import tiny_expert, write_gemma3, write_llama, write_phi3, write_qwen3
 from werkmeister.artefact import open_artefact
-from werkmeister.errors import StoppedByUser, TrainingError
+from werkmeister.errors import ArtefactError, BaseModelError, StoppedByUser, TrainingError
 from werkmeister.pipeline import artefacts_of, read_expert, run_stage
 
 QUICK = {"epochs": 6.0, "learning_rate": 2e-2, "evaluations": 4, "batch_size": 8}
@@ -130,8 +130,31 @@ def wait_for(condition, running) -> None:
 
 def test_finish_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     expert = made(tmp_path / "fresh")
-    with pytest.raises(TrainingError, match="no checkpoint"):
+    with pytest.raises(ArtefactError, match="no interrupted run"):
         run_stage(read_expert(expert), "train", finish=True)
+
+
+def test_finish_with_other_settings_touches_nothing_and_a_new_run_sets_the_old_one_aside(tmp_path: Path) -> None:
+    expert = made(tmp_path / "expert")
+    partial = artefacts_of(expert) / "train.partial"
+    partial.mkdir()
+    (partial / "draft.json").write_text('{"key": "another"}')
+    (partial / "checkpoint").write_text("hours of work")
+    with pytest.raises(ArtefactError, match="nothing was touched"):
+        run_stage(read_expert(expert), "train", finish=True)
+    assert (partial / "checkpoint").read_text() == "hours of work"
+    run_stage(read_expert(expert, ["train.epochs=0.2", "train.evaluations=1"]), "train")
+    assert (artefacts_of(expert) / "train.abandoned" / "checkpoint").read_text() == "hours of work"
+
+
+def test_a_family_that_export_cannot_convert_is_refused_before_training(tmp_path: Path) -> None:
+    expert = made(tmp_path / "expert")
+    config = expert / "base" / "config.json"
+    config.write_text(config.read_text().replace('"attention_bias": false', '"attention_bias": true'))
+    run_stage(read_expert(expert), "dataset")
+    with pytest.raises(BaseModelError, match="cannot convert"):
+        run_stage(read_expert(expert), "train")
+    assert not (artefacts_of(expert) / "train.partial").exists()
 
 
 def test_a_loss_that_is_not_finite_is_told_and_leaves_no_artefact(tmp_path: Path) -> None:

@@ -97,6 +97,15 @@ class _Place:
         return dequantise(self._data[self._offset + start * size : self._offset + stop * size], self.tensor)
 
 
+def require_convertible(base: Base) -> None:
+    """Raise BaseModelError when export could not bring the base into GGUF; reads config.json alone.
+
+    Called before training: a family that cannot be exported must not cost a night first.
+    """
+    if base.gguf is None:
+        _config(base)
+
+
 def _config(base: Base) -> Any:
     from transformers import AutoConfig
 

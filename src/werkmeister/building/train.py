@@ -45,7 +45,9 @@ class TrainSettings:
     weight_decay: float = setting(0.0, help="weight decay of AdamW", low=0.0, high=1.0)
     epochs: float = setting(3.0, help="how often each example is seen; may be a fraction", low=0.001, high=1000)
     batch_size: int = setting(16, help="learnt from in one step", unit="examples", low=1, high=4096)
-    micro_batch: int = setting(0, help="computed at once; 0: derived from the length of the examples", unit="examples")
+    micro_batch: int = setting(
+        0, help="computed at once; 0: derived from the length of the examples", unit="examples", low=0
+    )
     precision: str = setting(
         "auto",
         help="of the frozen base; auto: nf4 on a GPU, and on a CPU bf16 where it has it, else fp32",
@@ -82,9 +84,11 @@ def train(
             f"the base {base.name} is not the one that the dataset {dataset} was made for",
             hint="make the dataset again: werkmeister dataset",
         )
-    with making(
-        "train", output, version=VERSION, inputs={"dataset": data.identity}, settings=as_json(settings)
-    ) as draft:
+    from werkmeister.building.convert import require_convertible
+
+    require_convertible(base)
+    inputs, chosen = {"dataset": data.identity}, as_json(settings)
+    with making("train", output, version=VERSION, inputs=inputs, settings=chosen, resume_only=finish) as draft:
         recipe = derive_recipe(
             precision=settings.precision,
             batch_size=settings.batch_size,
@@ -165,7 +169,7 @@ class _Run:
 
         last = _last_checkpoint(self.checkpoints)
         if last is None:
-            raise TrainingError("there is no checkpoint to finish from", hint="run werkmeister train without --finish")
+            raise ArtefactError("there is no checkpoint to finish from", hint="run werkmeister train without --finish")
         state = TrainerState.load_from_json(str(last / "trainer_state.json"))
         named = state.best_model_checkpoint and self.checkpoints / Path(state.best_model_checkpoint).name
         best = named if named and named.is_dir() else last
@@ -250,7 +254,7 @@ class _Run:
         steps = -(-examples // settings.batch_size)
         every = max(1, -(-steps // settings.evaluations))
         return SFTConfig(
-            output_dir=str(self.checkpoints),
+            output_dir=str(self.checkpoints.resolve()),
             num_train_epochs=1,  # The order already holds all epochs.
             train_sampling_strategy="sequential",
             per_device_train_batch_size=recipe.micro_batch,

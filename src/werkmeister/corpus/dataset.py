@@ -103,7 +103,7 @@ def dataset(
         made = _script_output(expert, settings, draft.scratch, progress)
         sources = read_files(expert, settings, progress, made=made)
         given, notes = _given(sources)
-        limit = settings.max_length or base.context_length
+        limit = min(settings.max_length or base.context_length, base.context_length)
         kept, dropped, tokens = _clean(given, settings, base, system, limit, progress)
         splits = _divide(kept, settings, notes)
         splits = {name: [_with_system(e, system) for e in examples] for name, examples in splits.items()}
