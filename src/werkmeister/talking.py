@@ -10,6 +10,7 @@ from werkmeister.chat import Conversation, Message
 from werkmeister.console import show_json
 from werkmeister.consulting.chat_loop import converse
 from werkmeister.consulting.expert import Answer, Expert, ask, stream_answer
+from werkmeister.errors import ContextError
 
 
 def show_answer(expert: Expert, question: str, *, as_json: bool) -> None:
@@ -31,7 +32,16 @@ def talk(expert: Expert, *, as_json: bool) -> None:
     if as_json:
         history: Conversation = ()
         for line in filter(None, map(str.strip, _lines())):
-            answer = ask(expert, line, history=history)
+            try:
+                answer = ask(expert, line, history=history)
+            except ContextError as error:
+                if not history:
+                    print(json.dumps({"error": error.message}, ensure_ascii=False), flush=True)
+                    continue
+                # Said on its line, as the conversation for people says it: the next question starts anew.
+                history = ()
+                answer = ask(expert, line)
+                print(json.dumps({"note": "the conversation outgrew the context and starts anew"}), flush=True)
             history = (*history, Message("user", line), Message("assistant", answer.text))
             print(json.dumps(answer.record(), ensure_ascii=False), flush=True)
         return

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from werkmeister.building.recipe import Recipe
 
 _SHARE_OF_MATMUL = 0.5
-"""Share of the bare matrix-product rate that training reaches: 0.45 to 0.65 measured on two cores (EXPERIMENTS.md)."""
+"""Share of the bare matrix-product rate that training is taken to reach; a rough figure, hence "estimated"."""
 _LIBRARIES = 1.2e9
-"""Resident size of torch, transformers, peft and trl after loading (measured, EXPERIMENTS.md)."""
+"""Resident size of torch, transformers, peft and trl after loading, roughly."""
 _BYTES = {"nf4": 0.56, "bf16": 2.0, "fp16": 2.0, "fp32": 4.0}
 
 
