@@ -71,7 +71,7 @@ def scripted(monkeypatch):
 
     real = stage.take_seat
     monkeypatch.setattr(stage, "take_seat", take_seat)
-    monkeypatch.setattr(stage, "find_base_of", lambda data, expert, progress: None)
+    monkeypatch.setattr(stage, "find_same_base", lambda said, *, expert, progress: None)
 
 
 def test_an_exam_over_scripted_answerers_yields_known_scores(tmp_path, scripted):

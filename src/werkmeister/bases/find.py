@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,21 @@ def known_base(name: str, *, expert: Path | None = None) -> Base | None:
     if name not in PACKAGED and not _is_hub_id(name):
         raise _unknown(name, expert)
     return _remembered(name, models_folder() / (name if name in PACKAGED else _hub_folder(name)))
+
+
+def find_same_base(said: Mapping[str, Any], *, expert: Path | None = None, progress: Progress) -> Base:
+    """The base that an artefact's facts name, when it is still the one of then.
+
+    `said` holds `name` and `identity`. Raises BaseModelError when the name now means another model.
+    """
+    base = find_base(said["name"], expert=expert, progress=progress)
+    if base.identity != said["identity"]:
+        raise BaseModelError(
+            f"the base {said['name']} has changed: its identity is {base.identity[:12]}…, and the dataset was made "
+            f"for {said['identity'][:12]}…",
+            hint="bring the old files back, or build the expert again from the dataset on",
+        )
+    return base
 
 
 def models_folder() -> Path:

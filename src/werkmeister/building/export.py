@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact, Draft, making, open_artefact, sha256_of
 from werkmeister.config import as_json, setting
-from werkmeister.errors import ArtefactError, BaseModelError, ParityError, SettingsError
+from werkmeister.errors import ArtefactError, ParityError, SettingsError
 from werkmeister.machine import in_words, need_disk
 from werkmeister.progress import Progress, Silent
 
@@ -74,12 +74,14 @@ def export(
     that cannot be merged, BaseModelError for a base of an unknown architecture, SettingsError for a context that the
     base does not have, MachineError when the disk is too small.
     """
+    from werkmeister.bases.find import find_same_base
+
     progress = progress or Silent()
     data = open_artefact(dataset, "dataset", make_with="werkmeister dataset")
     trained = open_artefact(train, "train", make_with="werkmeister train")
     if trained.inputs.get("dataset") != data.identity:
         raise ArtefactError(f"{train} was trained on another dataset than {dataset}", hint="run werkmeister train")
-    base = _base(trained, expert, progress)
+    base = find_same_base(trained.facts["base"], expert=expert, progress=progress)
     inputs = {"dataset": data.identity, "train": trained.identity}
     with making("export", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
         weights = _weights(base)
@@ -87,20 +89,6 @@ def export(
         _make(draft, base, weights, trained.path / "adapter", data.file("exam.jsonl"), settings, progress)
         draft.facts |= _facts(draft.path, base, trained, settings, context)
     return open_artefact(output, "export")
-
-
-def _base(trained: Artefact, expert: Path | None, progress: Progress) -> Base:
-    from werkmeister.bases.find import find_base
-
-    said = trained.facts["base"]
-    base = find_base(said["name"], expert=expert, progress=progress)
-    if base.identity != said["identity"]:
-        raise BaseModelError(
-            f"the base {said['name']} has changed since training ({said['identity'][:12]}… then, "
-            f"{base.identity[:12]}… now)",
-            hint="bring the old files back, or run werkmeister train again",
-        )
-    return base
 
 
 def _context_length(settings: ExportSettings, base: Base, weights: Weights, progress: Progress) -> int:

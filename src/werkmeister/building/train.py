@@ -73,17 +73,12 @@ def train(
     best checkpoint instead. Raises TrainingError when no token is left to learn or the loss is not finite, and
     StoppedByUser after Ctrl-C, with the checkpoint kept.
     """
-    from werkmeister.bases.find import find_base
+    from werkmeister.bases.find import find_same_base
 
     progress = progress or Silent()
     data = open_artefact(dataset, "dataset", make_with="werkmeister dataset")
     facts = data.facts
-    base = find_base(facts["base"]["name"], expert=expert, progress=progress)
-    if base.identity != facts["base"]["identity"]:
-        raise ArtefactError(
-            f"the base {base.name} is not the one that the dataset {dataset} was made for",
-            hint="make the dataset again: werkmeister dataset",
-        )
+    base = find_same_base(facts["base"], expert=expert, progress=progress)
     from werkmeister.building.convert import require_convertible
 
     require_convertible(base)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from werkmeister.artefact import Artefact, making, open_artefact, write_json
+from werkmeister.bases.find import find_same_base
 from werkmeister.chat import Example, read_examples
 from werkmeister.config import as_json, setting
 from werkmeister.errors import ArtefactError, DataError
@@ -21,7 +22,6 @@ from werkmeister.examining.seats import (
     EVERYONE,
     FEW_SHOT,
     conversations,
-    find_base_of,
     measure_room,
     names_of,
     needs_base,
@@ -98,7 +98,11 @@ def exam(
         training = list(read_examples(data.file("train.jsonl")))
         marking, why = choose_mark(settings.mark, [example.target for example in (*pool, *training)])
         progress.say(f"mark: {marking.name} ({why})")
-        base = find_base_of(data, expert, progress) if needs_base(names, settings.max_tokens) else None
+        base = (
+            find_same_base(data.facts["base"], expert=expert, progress=progress)
+            if needs_base(names, settings.max_tokens)
+            else None
+        )
         room = measure_room(data, base, (*pool, *training), names, settings.max_tokens, settings.shots, progress)
         chosen = results.choose_examples(pool, settings.limit, settings.seed)
         fewer = results.choose_examples(chosen, settings.base_limit, settings.seed)

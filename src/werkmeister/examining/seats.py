@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact
 from werkmeister.chat import Conversation, Example, Message
-from werkmeister.errors import BaseModelError, SettingsError
+from werkmeister.errors import SettingsError
 from werkmeister.examining.results import RIVALS
 from werkmeister.examining.sitting import Job
 from werkmeister.machine import threads_by_load
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from werkmeister.bases.base import Base
 
 FILES = "files"
@@ -66,21 +64,6 @@ def names_of(wanted: Sequence[str], shots: int, exported: Artefact) -> list[str]
 def needs_base(names: Sequence[str], max_tokens: int) -> bool:
     """Whether the base's own files are needed: to answer, or for its tokenizer."""
     return bool({"base", FEW_SHOT, ADAPTER} & {*names}) or (max_tokens == 0 and [*names] != ["baseline"])
-
-
-def find_base_of(data: Artefact, expert: Path | None, progress: Progress) -> Base:
-    """The base that the dataset was made for. Raises BaseModelError when its name now means another model."""
-    from werkmeister.bases.find import find_base
-
-    said = data.facts["base"]
-    base = find_base(said["name"], expert=expert, progress=progress)
-    if base.identity != said["identity"]:
-        raise BaseModelError(
-            f"base model {base.name} has changed: its identity is {base.identity[:12]}…, and the dataset was made "
-            f"for {said['identity'][:12]}…",
-            hint="build the expert again from the dataset on, or bring the old base back",
-        )
-    return base
 
 
 def measure_room(
