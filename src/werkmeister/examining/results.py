@@ -19,6 +19,9 @@ RIVALS = ("base", "base few-shot", "baseline")
 """Answerers that nothing was trained for: fine-tuning pays where the expert beats each of them that sat the exam."""
 
 Row = dict[str, Any]
+_PAYS = "Fine-tuning pays"
+_UNPROVEN = "A gain was seen and is not proven (ask more questions: exam.limit, exam.base_limit)"
+_PAYS_NOT = "Fine-tuning does not pay"
 
 
 def choose_examples(examples: Sequence[Example], limit: int, seed: int) -> list[Example]:
@@ -67,27 +70,25 @@ def verdict(rows: Sequence[Row], reference: str) -> tuple[dict[str, bool], str]:
     """On which parts fine-tuning pays, and the sentence that says so.
 
     It pays on a part when the reference beats every rival there: the paired interval excludes 0 and the p-value is
-    below 5 % (the interval alone is too hopeful for a handful of examples).
+    below 5 % (the interval alone is too hopeful for a handful of examples). A gain that was seen and not proven is told
+    apart from no gain: the first asks for more questions, the second for no fine-tuning.
     """
     parts = [part for part in dict.fromkeys(row["part"] for row in rows) if part != ALL_PARTS]
     main = {(row["part"], row["answerer"]): row for row in rows if row["mark"] != "macro_f1"}
     pays: dict[str, bool] = {}
-    sentences: dict[bool, list[str]] = {True: [], False: []}
+    sentences: dict[str, list[str]] = {_PAYS: [], _UNPROVEN: [], _PAYS_NOT: []}
     for part in parts:
         expert = main.get((part, reference))
         rivals = [main[part, name] for name in RIVALS if main.get((part, name), {}).get("difference")]
         if not expert or not rivals:
             continue
         pays[part] = all(row["difference"]["high"] < 0 and row["difference"]["p"] < 0.05 for row in rivals)
-        sentences[pays[part]].append(_part_words(part, expert, rivals, pays[part]))
+        seen = all(row["difference"]["value"] < 0 for row in rivals)
+        outcome = _PAYS if pays[part] else _UNPROVEN if seen else _PAYS_NOT
+        sentences[outcome].append(_part_words(part, expert, rivals, pays[part]))
     if not pays:
         return {}, "Whether fine-tuning pays was not measured: it needs the adapter beside a base or the baseline."
-    told = []
-    if sentences[True]:
-        told.append("Fine-tuning pays: " + "; ".join(sentences[True]) + ".")
-    if sentences[False]:
-        told.append("Fine-tuning does not pay: " + "; ".join(sentences[False]) + ".")
-    return pays, " ".join(told)
+    return pays, " ".join(f"{outcome}: {'; '.join(parts)}." for outcome, parts in sentences.items() if parts)
 
 
 def percent(share: float) -> str:
