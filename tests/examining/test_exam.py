@@ -207,7 +207,8 @@ def test_any_callables_sit_an_exam_from_python_and_fine_tuning_is_seen_to_pay():
     found, sittings = take_exam([*answerers, from_function("adapter", ADAPTER.__getitem__)], EXAM)
     assert found["pays"] == {"new wordings": True, "new outputs": False}
     assert re.match(
-        r"Fine-tuning pays: 0 % → 93.8 % on new wordings \(baseline 0 %\)\. A gain was seen and is not proven", found["headline"]
+        r"Fine-tuning pays: 0 % → 93.8 % on new wordings \(baseline 0 %\)\. A gain was seen and is not proven",
+        found["headline"],
     )
     assert len(sittings) == 3
     with pytest.raises(DataError):
