@@ -12,6 +12,7 @@ from typing import Any
 from werkmeister.errors import DataError
 
 ROLES = ("system", "user", "assistant")
+_NOTES = ("label", "group", "part", "source", "passage", "evidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Example:
 
     `prompt` ends with a user message; `target` is the answer to learn, or to be marked against.
     `label` names a class where there is one (stratification, macro F1); examples with one `group` never part
-    between splits; `part` names the part of the exam that the example belongs to; `source` is "file:line".
+    between splits; `part` names the part of the exam that the example belongs to; `source` is "file:line", or the
+    place in a document. `passage` is the id of the passage that supports the answer, `evidence` its words; both are
+    empty for examples that a person brought.
     """
 
     prompt: Conversation
@@ -40,6 +43,8 @@ class Example:
     group: str = ""
     part: str = ""
     source: str = ""
+    passage: str = ""
+    evidence: str = ""
 
     @property
     def id(self) -> str:
@@ -54,7 +59,7 @@ class Example:
 
     def record(self) -> dict[str, Any]:
         """The JSON object that stands on one line of a dataset file."""
-        kept = {"label": self.label, "group": self.group, "part": self.part, "source": self.source}
+        kept = {key: getattr(self, key) for key in _NOTES}
         return {"messages": messages_json((*self.prompt, Message("assistant", self.target)))} | {
             key: value for key, value in kept.items() if value
         }
@@ -77,7 +82,7 @@ def example_from_record(record: Mapping[str, Any]) -> Example:
     return Example(
         prompt=messages[:-1],
         target=messages[-1].content,
-        **{key: record.get(key, "") for key in ("label", "group", "part", "source")},
+        **{key: record.get(key, "") for key in _NOTES},
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "werkmeister"
-GROUND = ("errors", "progress", "chat", "machine", "artefact", "config", "drawing")
+GROUND = (
+    *("errors", "progress", "chat", "passage", "grounding", "memory", "machine", "artefact", "config", "drawing"),
+)
 LAYERS = (
     GROUND,
+    ("governing",),
     ("bases",),
     ("engines",),
     ("corpus", "building", "examining", "consulting"),
-    ("pipeline",),
+    ("pipeline", "delivery"),
     ("checking", "showing", "starting", "console", "talking"),
     ("cli",),
 )
@@ -27,6 +30,10 @@ HEAVY_HOMES = {
     "xllamacpp": ("engines",),
     "sklearn": ("examining",),
     "libgguf": ("building",),
+    "kreuzberg": ("corpus/documents",),
+    "openai": ("engines/remote.py",),
+    "starlette": ("delivery",),
+    "uvicorn": ("delivery",),
 }
 FORBIDDEN = {
     ("building", "consulting"),
