@@ -5,14 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
+import zlib
 from pathlib import Path
 
 import pytest
 
+from tests.checkpoints import write_llama
+from tests.corpus.documents.samples import pdf
+from tests.manuals import write_manuals
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+
+def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "werkmeister.cli", *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -28,6 +35,88 @@ def test_new_makes_an_expert_that_check_reads_and_never_overwrites(tmp_path: Pat
     again = run("new", tmp_path / "mine")
     assert again.returncode == 2
     assert "not empty" in again.stderr
+
+
+def test_new_with_documents_names_them_as_seen_from_the_expert_and_dataset_makes_examples_of_them(
+    tmp_path: Path,
+) -> None:
+    write_manuals(tmp_path / "manuals", 14)
+    write_llama(tmp_path / "base")
+    arguments = ("new", "cnc", "--documents", "manuals/", "--documents", "manuals/*3.md", "--base", "../base")
+    made = run(*arguments, "--json", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    expert = tmp_path / "cnc"
+    assert [Path(file).name for file in json.loads(made.stdout)["files"]] == ["expert.toml"]
+    assert tomllib.loads((expert / "expert.toml").read_text())["documents"]["files"] == [
+        "../manuals",
+        "../manuals/*3.md",
+    ]
+    found = json.loads(run("check", expert, "--json").stdout)
+    assert [step["stage"] for step in found["plan"]] == ["documents", "write", "dataset", "train", "export", "exam"]
+    assert found["documents"]["files"] == 14
+    told = run("dataset", expert, "--limit", 20, "--set", "documents.passage_tokens=200")
+    assert told.returncode == 0, told.stderr
+    assert "report.html" in told.stdout
+    settings = json.loads((expert / "artefacts" / "write" / "manifest.json").read_text())["settings"]
+    assert settings["limit"] == 20
+    assert len(json.loads((expert / "artefacts" / "write" / "report.json").read_text())["asked"]) == 20
+    as_json = json.loads(run("write", expert, "--set", "documents.passage_tokens=200", "--json").stdout)
+    assert as_json["reason"].startswith("write.limit: 20")
+    assert as_json["facts"]["pairs"] > 0
+
+
+def test_new_refuses_documents_that_are_not_there(tmp_path: Path) -> None:
+    done = run("new", tmp_path / "cnc", "--documents", tmp_path / "none")
+    assert done.returncode == 2
+    assert "there is nothing at" in done.stderr
+    assert not (tmp_path / "cnc").exists()
+
+
+def test_check_names_documents_that_are_missing_and_what_a_teacher_will_cost(tmp_path: Path) -> None:
+    write_manuals(tmp_path / "manuals", 3)
+    (tmp_path / "manuals" / "photo.jpg").write_bytes(b"x")
+    write_llama(tmp_path / "base")
+    (tmp_path / "expert.toml").write_text(
+        '[expert]\nbase = "./base"\n[documents]\nfiles = ["manuals", "more/*.pdf"]\npassage_tokens = 100\n'
+        '[write]\nwriters = ["teacher"]\nteacher = "http://127.0.0.1:9/v1"\nbudget_tokens = 5000\n'
+    )
+    done = run("check", tmp_path, "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 2
+    assert found["problems"] == ["documents.files: more/*.pdf: no such file or folder"]
+    assert any("1 files ending in .jpg are passed over" in note for note in found["notes"])
+    assert any("tokens (estimated), bounded by write.budget_tokens = 5,000" in note for note in found["notes"])
+
+
+def test_check_counts_the_pages_of_pdfs_without_reading_them(tmp_path: Path) -> None:
+    packed = zlib.compress(b"1 0 2 40 << /Type /Page /Parent 9 0 R >> << /Type/Page >> << /Type /Pages /Count 2 >>")
+    stream = b"5 0 obj\n<< /Type /ObjStm /N 3 /First 9 /Length %d >>\nstream\n%s\nendstream" % (len(packed), packed)
+    (tmp_path / "manuals").mkdir()
+    (tmp_path / "manuals" / "plain.pdf").write_bytes(pdf([[(72, 700, 12, f"page {n}")] for n in range(7)]))
+    (tmp_path / "manuals" / "packed.pdf").write_bytes(b"%PDF-1.5\n" + stream)
+    (tmp_path / "manuals" / "none.pdf").write_bytes(b"%PDF-1.7\nnothing of the kind /Type /ObjStm >> stream\n12345")
+    write_llama(tmp_path / "base")
+    (tmp_path / "expert.toml").write_text(
+        '[expert]\nbase = "./base"\n[documents]\nfiles = ["manuals"]\npassage_tokens = 100\n'
+    )
+    found = json.loads(run("check", tmp_path, "--json").stdout)
+    assert (found["documents"]["files"], found["documents"]["pages"]) == (3, 7 + 2)
+
+
+@pytest.mark.parametrize("verb", ["dataset", "build", "write"])
+def test_short_options_of_writing_are_overrides_that_are_checked(built: Path, verb: str) -> None:
+    done = run(verb, built, "--budget-tokens", -5)
+    assert done.returncode == 2
+    assert "write.budget_tokens = -5 must be at least 0" in done.stderr
+
+
+def test_documents_and_review_say_what_is_missing(built: Path) -> None:
+    done = run("documents", built)
+    assert done.returncode == 2
+    assert "there is nothing for documents to do" in done.stderr
+    done = run("review", built, "--no-browser")
+    assert done.returncode == 2
+    assert "Next:" in done.stderr
 
 
 def test_build_says_that_nothing_changed_and_json_holds_the_exam(built: Path) -> None:

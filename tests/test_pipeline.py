@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from werkmeister.artefact import exclusive
-from werkmeister.errors import ArtefactError, BusyError
-from werkmeister.pipeline import STAGES, artefacts_of, build, read_expert, run_stage
+from werkmeister.errors import ArtefactError, BusyError, SettingsError
+from werkmeister.pipeline import artefacts_of, build, read_expert, run_stage, stages_of
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ def ran(done) -> dict[str, str]:
 
 
 def test_a_build_makes_every_artefact_and_a_second_one_nothing(built: Path) -> None:
-    assert [(artefacts_of(built) / stage / "manifest.json").is_file() for stage in STAGES] == [True] * 4
+    stages = stages_of(read_expert(built))
+    assert stages == ("dataset", "train", "export", "exam"), "without documents nothing is read and nothing written"
+    assert all((artefacts_of(built) / stage / "manifest.json").is_file() for stage in stages)
     begin = time.perf_counter()
     again = build(read_expert(built))
     assert ran(again) == {}
@@ -74,6 +76,13 @@ def test_an_edited_artefact_is_named_and_never_rebuilt_in_silence(copy: Path) ->
 def test_two_builds_of_one_expert_at_once_the_second_is_refused(copy: Path) -> None:
     with exclusive(artefacts_of(copy)), pytest.raises(BusyError, match="another build"):
         build(read_expert(copy))
+
+
+@pytest.mark.parametrize("stage", ["documents", "write"])
+def test_a_stage_that_the_expert_does_not_need_is_refused_with_the_setting_to_make(built: Path, stage: str) -> None:
+    with pytest.raises(SettingsError, match="nothing for " + stage) as caught:
+        run_stage(read_expert(built), stage)
+    assert "[documents] files" in caught.value.hint
 
 
 def test_a_moved_expert_is_still_up_to_date(copy: Path, tmp_path: Path) -> None:

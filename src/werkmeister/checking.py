@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +15,18 @@ from werkmeister.chat import Example, read_examples
 from werkmeister.config import Settings
 from werkmeister.errors import BaseModelError
 from werkmeister.machine import free_disk, in_words, read_machine
-from werkmeister.pipeline import artefacts_of, plan
+from werkmeister.pipeline import artefacts_of, estimate_training_of, plan, stages_of
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
     from werkmeister.bases.base import Base
 
+_PAGE = re.compile(rb"/Type\s*/Page\b")
+_OBJECTS = re.compile(rb"/Type\s*/ObjStm\b(?:(?!endobj|stream).){0,300}stream\r?\n", re.DOTALL)
+_LARGEST_PDF, _LARGEST_STREAM = 256 << 20, 1 << 22
+# Measured on a manual of 1,335 pages and on 150 short ones (EXPERIMENTS.md): tokens a page, how full passages are.
+_TOKENS_A_PAGE, _SHARE_OF_PASSAGE = 450, 0.55
+_TOKENS_OF_A_REQUEST = 900
 _LETTERS_A_TOKEN = 3.0
 _TEMPLATE_TOKENS = 16
 """Rough, on the safe side for German and English; used only until the dataset stage has counted."""
@@ -26,8 +35,9 @@ _TEMPLATE_TOKENS = 16
 def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     """Look at everything that a build of this expert will need; fetches no model and trains nothing.
 
-    The result holds `machine`, `base`, `examples`, `plan`, `training` (estimated), `problems` (what will stop the
-    build) and `notes`. Raises DataError with all mistakes in the examples files.
+    The result holds `machine`, `base`, `examples`, `documents` (where there are any), `plan`, `training` (estimated),
+    `problems` (what will stop the build) and `notes`. Documents are counted, not read: sizes alone tell how long they
+    may be. Raises DataError with all mistakes in the examples files.
     """
     from werkmeister.bases.find import known_base
 
@@ -36,6 +46,10 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {"expert": str(settings.folder), "machine": asdict(machine), "problems": [], "notes": []}
     found["base"] = _base_facts(settings, base)
     found["examples"] = _examples(settings, base, progress)
+    if "documents" in stages_of(settings):
+        found["documents"] = documents = _documents(settings)
+        found["problems"] += documents.pop("problems")
+        found["notes"] += documents.pop("notes")
     if base is None:
         found["notes"].append("the base will be fetched first; memory and time are estimated once it is here")
         found["plan"] = [{"stage": "base", "reason": f"fetch {settings.table('expert').base}"}]
@@ -48,7 +62,9 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
         found["problems"].append(str(error))
     found["plan"] = [{"stage": step.stage, "reason": step.reason} for step in plan(settings, base)]
     if found["examples"].get("tokens"):
-        found["training"] = training = _training(settings, base, found["examples"])
+        found["training"] = training = estimate_training_of(
+            settings, base, **{key: found["examples"][key] for key in ("tokens", "longest", "learnt_share")}
+        )
         found["disk"] = _disk(settings, base, training["disk"])
         _judge(found, settings, machine.memory_free)
     return found
@@ -62,6 +78,7 @@ def show_check(found: dict[str, Any]) -> None:
     rows = [
         ("machine", f"{machine['processor']}, {machine['cores']} cores, {in_words(machine['memory_free'])} free"),
         ("base", base["words"]),
+        *([("files", found["documents"]["words"])] if "documents" in found else []),
         ("examples", examples["words"]),
     ]
     if "training" in found:
@@ -98,7 +115,7 @@ def _base_facts(settings: Settings, base: Base | None) -> dict[str, Any]:
 def _examples(settings: Settings, base: Base | None, progress: Progress) -> dict[str, Any]:
     """Counts from the dataset artefact where it is up to date, else from the files themselves."""
     made = artefacts_of(settings.folder) / "dataset"
-    if base is not None and not plan(settings, base, upto="dataset")[0].reason:
+    if base is not None and not plan(settings, base, upto="dataset")[-1].reason:
         manifest = read_manifest(made)
         splits = {name: split["examples"] for name, split in manifest["facts"]["splits"].items()}
         tokens = manifest["measures"]["tokens"]["train"]["total"]
@@ -112,6 +129,8 @@ def _examples(settings: Settings, base: Base | None, progress: Progress) -> dict
     chosen = settings.table("dataset")
     if chosen.script:
         return {"words": f"made by {chosen.script} when the dataset stage runs"}
+    if "write" in stages_of(settings):
+        return {"words": "written when the dataset stage runs; memory and time of training can be told then"}
     from werkmeister.corpus.dataset import read_files
 
     examples = [example for source in read_files(settings.folder, chosen, progress) for example in source.examples]
@@ -126,6 +145,48 @@ def _examples(settings: Settings, base: Base | None, progress: Progress) -> dict
     }
 
 
+def _documents(settings: Settings) -> dict[str, Any]:
+    """The documents that will be read: how many, how large, and how many passages that may be, from sizes alone."""
+    from werkmeister.corpus.documents.files import find_files
+
+    chosen, write = settings.table("documents"), settings.table("write")
+    if chosen.script:
+        return {"words": f"made by {chosen.script} when the documents stage runs", "problems": [], "notes": []}
+    found = find_files(chosen.files, [settings.folder])
+    sizes = [path.stat().st_size for path, _ in found.files]
+    pages = [_pdf_pages(path) for path, _ in found.files if path.suffix.lower() == ".pdf"]
+    text = sum(size for size, (path, _) in zip(sizes, found.files, strict=True) if path.suffix.lower() != ".pdf")
+    tokens = sum(pages) * _TOKENS_A_PAGE + text / _LETTERS_A_TOKEN
+    passages = max(1, round(tokens / (_SHARE_OF_PASSAGE * chosen.passage_tokens)))
+    problems = [f"documents.files: {entry}: no such file or folder" for entry in found.missing]
+    if not found.files and not problems:
+        problems.append(f"documents.files = {', '.join(chosen.files)} holds no document")
+    words = f"{len(found.files):,} document{'s' * (len(found.files) != 1)}, {in_words(sum(sizes))}"
+    words += f", {sum(pages):,} pages of PDF" if pages else ""
+    words += f"; about {passages:,} passages (estimated)" if found.files else ""
+    notes = [f"{count} files ending in {end} are passed over" for end, count in found.passed_over.most_common(3)]
+    if "teacher" in write.writers:
+        asked = min(passages, write.limit) if write.limit else passages
+        cost = asked * (_TOKENS_OF_A_REQUEST + chosen.passage_tokens)
+        bound = f", bounded by write.budget_tokens = {write.budget_tokens:,}" if write.budget_tokens else ""
+        notes.append(f"{write.teacher} will be asked about {asked:,} passages, {cost:,} tokens (estimated){bound}")
+    facts = {"files": len(found.files), "bytes": sum(sizes), "pages": sum(pages), "passages": passages}
+    return facts | {"words": words, "problems": problems, "notes": notes}
+
+
+def _pdf_pages(path: Path) -> int:
+    """The page objects of a PDF, without rendering any; 0 where it is encrypted or too large to look through."""
+    if path.stat().st_size > _LARGEST_PDF:
+        return 0
+    data = path.read_bytes()
+    count = len(_PAGE.findall(data))
+    for match in _OBJECTS.finditer(data):
+        # PDF 1.5 packs objects into compressed streams.
+        with contextlib.suppress(zlib.error):
+            count += len(_PAGE.findall(zlib.decompressobj().decompress(data[match.end() :], _LARGEST_STREAM)))
+    return count
+
+
 def _letters(example: Example) -> int:
     return sum(len(message.content) for message in example.prompt) + len(example.target)
 
@@ -133,33 +194,6 @@ def _letters(example: Example) -> int:
 def _learnt_share(examples: Sequence[Example]) -> float:
     """Share of the text that is learnt."""
     return sum(len(e.target) for e in examples) / max(1, sum(map(_letters, examples)))
-
-
-def _training(settings: Settings, base: Base, examples: dict[str, Any]) -> dict[str, Any]:
-    from werkmeister.bases.shape import shape_of_folder
-    from werkmeister.building.estimate import estimate_training, matmul_rate
-    from werkmeister.building.recipe import derive_recipe
-
-    chosen = settings.table("train")
-    recipe = derive_recipe(
-        precision=chosen.precision,
-        batch_size=chosen.batch_size,
-        micro_batch=chosen.micro_batch,
-        longest=min(examples["longest"], base.context_length),
-        context_length=base.context_length,
-        architecture=base.architecture,
-    )
-    shape = shape_of_folder(base.folder)
-    estimate = estimate_training(
-        shape,
-        recipe,
-        rank=chosen.rank,
-        all_linear="all-linear" in chosen.targets,
-        tokens=examples["tokens"] * chosen.epochs,
-        learnt_share=examples["learnt_share"],
-        rate=matmul_rate(recipe.compute, shape.width),
-    )
-    return {"words": recipe.words(), "device": recipe.device} | asdict(estimate)
 
 
 def _disk(settings: Settings, base: Base, training: float) -> dict[str, float]:

@@ -18,6 +18,13 @@ _EXPERT = click.argument("expert", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 _SET = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
 _FILE = click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
+_BUDGET = click.option(
+    "--budget-tokens",
+    type=int,
+    metavar="N",
+    help="Most tokens that a teacher may use; short for --set write.budget_tokens=N.",
+)
+_LIMIT = click.option("--limit", type=int, metavar="N", help="Write about N passages; short for --set write.limit=N.")
 _AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing changed.")
 
 
@@ -28,6 +35,20 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+
+
+def _writing(function: Verb) -> Verb:
+    """Declare --budget-tokens and --limit, which become overrides like those of --set."""
+
+    @functools.wraps(function)
+    def folded(
+        *args: Any, overrides: tuple[str, ...], budget_tokens: int | None, limit: int | None, **options: Any
+    ) -> None:
+        short = {"write.budget_tokens": budget_tokens, "write.limit": limit}
+        given = tuple(f"{key}={value}" for key, value in short.items() if value is not None)
+        function(*args, overrides=overrides + given, **options)
+
+    return _BUDGET(_LIMIT(folded))  # type: ignore[return-value]
 
 
 def _verb(function: Verb) -> Verb:
@@ -65,13 +86,19 @@ def _verb(function: Verb) -> Verb:
 @main.command()
 @_EXPERT
 @click.option("--base", default="smollm2-135m", show_default=True, help="Base model of the new expert.")
+@click.option(
+    "--documents",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder, file or pattern of documents to make the expert from; may be given several times.",
+)
 @_verb
-def new(expert: Path, base: str, as_json: bool) -> None:
-    """Make a folder with a commented expert.toml and an examples file."""
+def new(expert: Path, base: str, documents: tuple[Path, ...], as_json: bool) -> None:
+    """Make a folder with a commented expert.toml, and an examples file where no documents are given."""
     from werkmeister.console import show_json
     from werkmeister.starting import new_expert
 
-    files = new_expert(expert, base)
+    files = new_expert(expert, base, documents)
     if as_json:
         show_json({"expert": str(expert), "files": [str(file) for file in files]})
     else:
@@ -100,9 +127,10 @@ def check(expert: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @_EXPERT
 @_SET
 @click.option("--finish", is_flag=True, help="End an interrupted training with its best checkpoint.")
+@_writing
 @_verb
 def build(expert: Path, overrides: tuple[str, ...], finish: bool, as_json: bool) -> None:
-    """Dataset, train, export, exam: run what is missing or stale."""
+    """From documents and examples to the exam: run every stage that is missing or stale."""
     from werkmeister.console import live
     from werkmeister.pipeline import build as run
     from werkmeister.pipeline import read_expert
@@ -111,7 +139,7 @@ def build(expert: Path, overrides: tuple[str, ...], finish: bool, as_json: bool)
     show_build(run(read_expert(expert, overrides), progress=live(), finish=finish), as_json=as_json)
 
 
-def _stage(stage: str, help_text: str, finishing: bool = False) -> None:
+def _stage(stage: str, help_text: str, *, finishing: bool = False, writing: bool = False) -> None:
     """Declare the verb that runs one stage alone."""
 
     @_verb
@@ -123,15 +151,45 @@ def _stage(stage: str, help_text: str, finishing: bool = False) -> None:
         done = run_stage(read_expert(expert, overrides), stage, progress=live(), finish=finish, again=again)
         show_stage(done, as_json=as_json)
 
+    if writing:
+        run = _writing(run)
     if finishing:
         run = click.option("--finish", is_flag=True, help="End an interrupted run with its best checkpoint.")(run)
     main.command(stage, help=help_text)(_EXPERT(_SET(_AGAIN(run))))
 
 
-_stage("dataset", "Read the examples, remove duplicates, and divide them into train, valid and exam.")
+_stage("documents", "Read the documents and cut them into passages.")
+_stage("write", "Write questions and answers from the passages, and check each.", writing=True)
+_stage(
+    "dataset",
+    "Take what was written and the examples, remove duplicates, and divide them into train, valid and exam.",
+    writing=True,
+)
 _stage("train", "Train the adapter (QLoRA) on the dataset.", finishing=True)
 _stage("export", "Merge, write GGUF, quantise, and compare each file with the trained model.")
 _stage("exam", "Put the held-out exam to base, baseline, adapter and every file.")
+
+
+@main.command()
+@_EXPERT
+@_SET
+@click.option("--export", type=click.Path(path_type=Path), help="Write the pairs into a CSV file to decide in.")
+@click.option(
+    "--import", "import_", type=click.Path(path_type=Path, exists=True), help="Read decisions from such a file."
+)
+@click.option("--sample", default=0, metavar="N", help="N verified pairs at random instead of all.")
+@click.option("--seed", default=0, help="Seed of the sample.")
+@click.option("--port", default=0, help="Port of the page; 0: any that is free.")
+@click.option("--no-browser", is_flag=True, help="Print the page's address and open nothing.")
+@_verb
+def review(expert: Path, overrides: tuple[str, ...], no_browser: bool, as_json: bool, **options: Any) -> None:
+    """Decide by hand on what was written: keep, edit or drop, in the browser or in a CSV file."""
+    from werkmeister.console import live
+    from werkmeister.pipeline import read_expert
+    from werkmeister.reviewing import review_expert, show_review
+
+    settings = read_expert(expert, overrides)
+    show_review(review_expert(settings, **options, open_page=not no_browser, progress=live()), as_json=as_json)
 
 
 @main.command()

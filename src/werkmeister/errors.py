@@ -2,6 +2,7 @@
 
 WerkmeisterError            exit code 1: our fault, or the machine's
 ├── EngineError             an engine crashed or answered something unreadable
+│   └── SchemaError         a JSON schema that the engine cannot enforce
 ├── ParityError             the served file does not do what the trained model does
 ├── TrainingError           the training itself went wrong (loss not finite, no label left)
 └── UserError               exit code 2: the person can mend it
@@ -11,7 +12,7 @@ WerkmeisterError            exit code 1: our fault, or the machine's
     ├── ArtefactError       artefact missing, incomplete, edited or of another kind
     ├── BusyError           another build of the same expert is running
     ├── ContextError        a prompt does not fit the context of the model
-    └── MachineError        disk, memory or permission
+    └── MachineError        disk, memory, a permission or a package
 StoppedByUser               exit code 130: Ctrl-C; what was done is kept
 """
 
@@ -43,6 +44,10 @@ class WerkmeisterError(Exception):
 
 class EngineError(WerkmeisterError):
     """An engine crashed, or answered something unreadable."""
+
+
+class SchemaError(EngineError):
+    """A JSON schema that the engine cannot enforce."""
 
 
 class ParityError(WerkmeisterError):
@@ -84,7 +89,7 @@ class ContextError(UserError):
 
 
 class MachineError(UserError):
-    """The machine lacks disk, memory or a permission."""
+    """The machine lacks disk, memory, a permission or a package."""
 
 
 class StoppedByUser(WerkmeisterError):

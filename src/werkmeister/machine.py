@@ -1,4 +1,8 @@
-"""What this machine has: cores, memory, disk, bf16, load."""
+"""What this machine has and what this process may use of it: cores, memory, disk, bf16, load.
+
+In a container the machine's own figures mislead: a CPU affinity, and the control groups of Linux (cgroup v1 and v2,
+documented in the kernel's admin-guide), say what this process gets. Both are honoured here, and only here.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,16 @@ import errno
 import os
 import platform
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from werkmeister.errors import MachineError
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +34,39 @@ class Machine:
     bf16: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class CpuLook:
+    """One look at the clocks of the CPUs that this process may use, all in seconds.
+
+    `busy` is what anybody used on these CPUs, and `group` what the processes under the tightest CPU quota used, this
+    process among them (0 where there is no quota).
+    """
+
+    at: float
+    busy: float
+    group: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quota:
+    """A limit on CPU time: `cores` may be a fraction, `used` is in seconds since the group began."""
+
+    cores: float
+    used: float
+
+
 def read_machine() -> Machine:
-    """Read the machine once. Memory honours a cgroup limit; `bf16` says that the CPU multiplies bfloat16 natively."""
+    """Read the machine once.
+
+    Memory honours the limits of the control groups around this process, where what the group uses already (without
+    the file cache that the kernel gives back) is not free. `bf16` says that the CPU multiplies bfloat16 natively.
+    """
     import psutil
 
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
-    limit = _cgroup_limit()
-    if limit and limit < total:
-        total, free = limit, min(free, limit)
+    for limit, used in _memory_limits():
+        total, free = min(total, limit), min(free, max(0, limit - used))
     return Machine(
         system=f"{platform.system()} {platform.release()}",
         processor=_processor(),
@@ -44,22 +78,50 @@ def read_machine() -> Machine:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: its CPU affinity, and no more than its CPU quota, at least one.
+
+    A quota of 2.5 cores counts as two: a third thread would be stopped in the middle of a product while the others
+    wait for it.
+    """
+    quota = _quota()
+    return max(1, min(len(_own_cpus()), int(quota.cores) if quota else len(_own_cpus())))
 
 
 def threads_by_load() -> int:
-    """How many cores are idle at this moment, at least one.
+    """How many of this process's cores are idle at this moment, at least one.
 
     Two spinning threads on one core run ten times slower than one (EXPERIMENTS.md), so busy cores are left to their
     owners. The load average of the last minute would still count a training that has just ended.
     """
+    before = look_at_cpus()
+    time.sleep(0.1)
+    return max(1, min(cores(), round(free_cores(before, look_at_cpus()))))
+
+
+def look_at_cpus() -> CpuLook:
+    """Read the clocks; two looks tell what was free between them."""
     import psutil
 
-    busy: float = psutil.cpu_percent(interval=0.1) / 100 * (psutil.cpu_count() or 1)
-    return max(1, min(cores(), round(cores() - busy)))
+    times, own = psutil.cpu_times(percpu=True), _own_cpus()
+    # CPUs that were taken offline are missing in the list, and its places are no numbers of CPUs then.
+    counted = [times[cpu] for cpu in own] if max(own) < len(times) else times
+    busy = sum(float(getattr(one, name, 0.0)) for one in counted for name in _BUSY)
+    quota = _quota()
+    return CpuLook(at=time.monotonic(), busy=busy, group=quota.used if quota else 0.0)
+
+
+def free_cores(before: CpuLook, now: CpuLook, *, own: float = 0.0) -> float:
+    """Cores that others left to this process between two looks; may be a fraction, and below zero by rounding.
+
+    `own` are the CPU seconds that this process itself used in between: they count as free. Under a quota the rest of
+    it counts too, since the other processes of a container draw on the same one.
+    """
+    passed = max(1e-3, now.at - before.at)
+    free = len(_own_cpus()) - max(0.0, now.busy - before.busy - own) / passed
+    quota = _quota()
+    if quota:
+        free = min(free, quota.cores - max(0.0, now.group - before.group - own) / passed)
+    return free
 
 
 def peak_memory() -> int:
@@ -100,15 +162,75 @@ def in_words(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _cgroup_limit() -> int | None:
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:
+def _own_cpus() -> set[int]:
+    """Numbers of the CPUs on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    import psutil
+
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        return set(process.cpu_affinity())
+    return set(range(os.cpu_count() or 1))
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of the control groups around this process that `controller` may limit, innermost first."""
+    for line in _lines(OWN_CGROUP):
+        _, names, path = line.split(":", 2)
+        if names and controller not in names.split(","):
             continue
-        if text.isdigit():
-            return int(text)
-    return None
+        # Version 2 has one tree for all controllers; where both are in use it stands in a folder of its own.
+        roots = (CGROUPS / names, CGROUPS / controller) if names else (CGROUPS, CGROUPS / "unified")
+        for root in dict.fromkeys(roots):
+            # A container sees its own group as the root, whatever longer path the line may name.
+            folder = root / path.lstrip("/") if ".." not in path else root
+            yield from (group for group in (folder, *folder.parents) if group.is_relative_to(root) and group.is_dir())
+
+
+def _memory_limits() -> Iterator[tuple[int, int]]:
+    """Limit and use in bytes of every control group with a limit on memory; file cache out of use is not counted."""
+    forms = (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    )
+    for group in _groups("memory"):
+        for limit_name, used_name, cache in forms:
+            limit = _number(group / limit_name)
+            if limit is not None:
+                yield limit, (_number(group / used_name) or 0) - _entry(group / "memory.stat", cache)
+
+
+def _quota() -> _Quota | None:
+    """The tightest CPU quota around this process; None where there is none."""
+    found = []
+    for group in _groups("cpu"):
+        limit, _, period = "".join(_lines(group / "cpu.max")).partition(" ")
+        if limit.isdigit() and period.isdigit():
+            found.append(_Quota(cores=int(limit) / int(period), used=_entry(group / "cpu.stat", "usage_usec") / 1e6))
+        quota, length = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+        if quota is not None and length:
+            found.append(_Quota(cores=quota / length, used=(_number(group / "cpuacct.usage") or 0) / 1e9))
+    return min(found, key=lambda one: one.cores, default=None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _number(file: Path) -> int | None:
+    """The whole number in a file; None for no file, "max", and the -1 that stands for no quota."""
+    text = "".join(_lines(file)).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _entry(file: Path, name: str) -> int:
+    """One row of a file of names and numbers; 0 where it is missing."""
+    rows = (line.split() for line in _lines(file))
+    return next((int(row[1]) for row in rows if len(row) == 2 and row[0] == name), 0)
 
 
 def _cpuinfo() -> str:

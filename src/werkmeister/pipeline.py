@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ from werkmeister.building import train as train_stage
 from werkmeister.config import ExpertSettings, Settings, as_json, read_settings
 from werkmeister.consulting.expert import AskSettings
 from werkmeister.corpus import dataset as dataset_stage
-from werkmeister.errors import ArtefactError
+from werkmeister.corpus.documents import stage as documents_stage
+from werkmeister.corpus.writing import stage as write_stage
+from werkmeister.errors import ArtefactError, SettingsError
 from werkmeister.examining import exam as exam_stage
+from werkmeister.governing.policy import PolicySettings
 from werkmeister.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -24,19 +27,31 @@ if TYPE_CHECKING:
 
 DECLARED: Mapping[str, type] = {
     "expert": ExpertSettings,
+    "documents": documents_stage.DocumentsSettings,
+    "write": write_stage.WriteSettings,
     "dataset": dataset_stage.DatasetSettings,
     "train": train_stage.TrainSettings,
     "export": export_stage.ExportSettings,
     "exam": exam_stage.ExamSettings,
     "ask": AskSettings,
+    "policy": PolicySettings,
 }
 """Every table of expert.toml and the dataclass that declares its keys."""
 
-STAGES = ("dataset", "train", "export", "exam")
-"""The stages in order; each reads artefacts of those before it."""
+STAGES = ("documents", "write", "dataset", "train", "export", "exam")
+"""The stages in order; each reads artefacts of those before it. `stages_of` says which ones an expert needs."""
 
-_READS = {"dataset": (), "train": ("dataset",), "export": ("dataset", "train"), "exam": ("dataset", "train", "export")}
+_READS: Mapping[str, tuple[str, ...]] = {
+    "documents": (),
+    "write": ("documents",),
+    "dataset": ("documents", "write"),
+    "train": ("dataset",),
+    "export": ("dataset", "train"),
+    "exam": ("dataset", "train", "export"),
+}
 _VERSIONS = {
+    "documents": documents_stage.VERSION,
+    "write": write_stage.VERSION,
     "dataset": dataset_stage.VERSION,
     "train": train_stage.VERSION,
     "export": export_stage.VERSION,
@@ -72,12 +87,20 @@ def artefacts_of(folder: Path) -> Path:
     return folder / "artefacts"
 
 
+def stages_of(settings: Settings) -> tuple[str, ...]:
+    """The stages that this expert needs: without documents none reads them, and without text none writes pairs."""
+    chosen, written = settings.table("documents"), settings.table("write")
+    reads = bool(chosen.files or chosen.script)
+    skipped = {"documents": not reads, "write": not (reads or written.prompts)}
+    return tuple(stage for stage in STAGES if not skipped.get(stage))
+
+
 def plan(settings: Settings, base: Base, *, upto: str = "exam") -> list[Step]:
     """What a build up to a stage would run, and why."""
     steps: list[Step] = []
     identities: dict[str, str] = {}
-    for stage in STAGES[: STAGES.index(upto) + 1]:
-        behind = [name for name in _READS[stage] if name not in identities]
+    for stage in _upto(settings, upto):
+        behind = [name for name in _read_by(settings, stage) if name not in identities]
         reason = f"{behind[0]} is made anew" if behind else _stale(settings, base, stage, identities)
         steps.append(Step(stage, reason))
         if not reason:
@@ -98,7 +121,7 @@ def build(
     with exclusive(artefacts_of(settings.folder)):
         base = _base(settings, progress)
         identities: dict[str, str] = {}
-        for stage in STAGES[: STAGES.index(upto) + 1]:
+        for stage in _upto(settings, upto):
             done.append(_bring_up_to_date(settings, base, stage, identities, progress, finish))
             identities[stage] = done[-1].artefact.identity
     return done
@@ -107,13 +130,21 @@ def build(
 def run_stage(
     settings: Settings, stage: str, *, progress: Progress | None = None, finish: bool = False, again: bool = False
 ) -> Done:
-    """Run one stage alone. What it reads must be there and up to date; `again` runs it even when nothing changed."""
+    """Run one stage alone. What it reads must be there and up to date; `again` runs it even when nothing changed.
+
+    `write` and `dataset` bring the stages in front of them up to date themselves: a person who asks for a dataset of
+    documents means all of the way from the documents.
+    """
+    _require_needed(settings, stage)
     progress = progress or Silent()
     with exclusive(artefacts_of(settings.folder)):
         base = _base(settings, progress)
         identities: dict[str, str] = {}
-        for earlier in _READS[stage]:
+        for earlier in _behind(settings, stage):
             reason = _stale(settings, base, earlier, identities)
+            if reason and stage in ("write", "dataset"):
+                identities[earlier] = _run(settings, base, earlier, reason, progress, False).artefact.identity
+                continue
             if reason:
                 raise ArtefactError(
                     f"{stage} needs an up-to-date {earlier} artefact, and this one is not: {reason}",
@@ -123,6 +154,67 @@ def run_stage(
         if again:
             return _run(settings, base, stage, "asked for", progress, finish)
         return _bring_up_to_date(settings, base, stage, identities, progress, finish)
+
+
+def _upto(settings: Settings, stage: str) -> list[str]:
+    _require_needed(settings, stage)
+    needed = stages_of(settings)
+    return [name for name in needed if STAGES.index(name) <= STAGES.index(stage)]
+
+
+def _read_by(settings: Settings, stage: str) -> list[str]:
+    needed = stages_of(settings)
+    return [name for name in _READS[stage] if name in needed]
+
+
+def _behind(settings: Settings, stage: str) -> list[str]:
+    """All that a stage rests on, in order: what it reads, and what that was made from."""
+    found: set[str] = set()
+    for name in _read_by(settings, stage):
+        found |= {name, *_behind(settings, name)}
+    return [name for name in STAGES if name in found]
+
+
+def _require_needed(settings: Settings, stage: str) -> None:
+    if stage not in stages_of(settings):
+        raise SettingsError(
+            f"{settings.folder} has no {'documents' if stage == 'documents' else 'documents and no prompts'}, "
+            f"so there is nothing for {stage} to do",
+            hint='name some in expert.toml: [documents] files = ["manuals"]',
+        )
+
+
+def estimate_training_of(
+    settings: Settings, base: Base, *, tokens: int, longest: int, learnt_share: float
+) -> dict[str, Any]:
+    """What training will take: the fields of `building.estimate.Estimate`, and `words` and `device` of the recipe.
+
+    `tokens` are those of train, `longest` the longest example's, `learnt_share` the share of the text that is learnt.
+    """
+    from werkmeister.bases.shape import shape_of_folder
+    from werkmeister.building.estimate import estimate_training, matmul_rate
+    from werkmeister.building.recipe import derive_recipe
+
+    chosen = settings.table("train")
+    recipe = derive_recipe(
+        precision=chosen.precision,
+        batch_size=chosen.batch_size,
+        micro_batch=chosen.micro_batch,
+        longest=min(longest, base.context_length),
+        context_length=base.context_length,
+        architecture=base.architecture,
+    )
+    shape = shape_of_folder(base.folder)
+    estimate = estimate_training(
+        shape,
+        recipe,
+        rank=chosen.rank,
+        all_linear="all-linear" in chosen.targets,
+        tokens=tokens * chosen.epochs,
+        learnt_share=learnt_share,
+        rate=matmul_rate(recipe.compute, shape.width),
+    )
+    return {"words": recipe.words(), "device": recipe.device} | asdict(estimate)
 
 
 def _base(settings: Settings, progress: Progress) -> Base:
@@ -148,10 +240,18 @@ def _run(settings: Settings, base: Base, stage: str, reason: str, progress: Prog
 
 
 def _inputs(settings: Settings, base: Base, stage: str, identities: Mapping[str, str]) -> dict[str, str]:
-    if stage == "dataset":
+    own: dict[str, str] = {}
+    if stage == "documents":
+        own = documents_stage.documents_inputs(settings.folder, settings.table("documents"), base)
+    elif stage == "write":
         system = settings.table("expert").system
-        return dataset_stage.dataset_inputs(settings.folder, settings.table("dataset"), base, system)
-    return {name: identities[name] for name in _READS[stage]}
+        own = write_stage.write_inputs(settings.folder, settings.table("write"), system)
+    elif stage == "dataset":
+        chosen, system = settings.table("dataset"), settings.table("expert").system
+        own = dataset_stage.dataset_inputs(
+            settings.folder, chosen, base, system, written="write" in stages_of(settings)
+        )
+    return own | {name: identities[name] for name in _read_by(settings, stage)}
 
 
 def _stale(settings: Settings, base: Base, stage: str, identities: Mapping[str, str]) -> str:
@@ -177,13 +277,47 @@ def _open(settings: Settings, stage: str) -> Artefact:
     return open_artefact(path, stage, make_with=f"werkmeister {stage} {settings.folder}")
 
 
+def _made(settings: Settings, stage: str) -> Path | None:
+    """The artefact folder of an earlier stage, None where the expert does not need that stage."""
+    return artefacts_of(settings.folder) / stage if stage in stages_of(settings) else None
+
+
+def _run_documents(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
+    home = artefacts_of(settings.folder)
+    chosen = settings.table("documents")
+    return documents_stage.documents(
+        settings.folder, home / "documents", chosen, base=base, home=home, progress=progress
+    )
+
+
+def _run_write(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
+    home = artefacts_of(settings.folder)
+    return write_stage.write(
+        _made(settings, "documents"),
+        home / "write",
+        settings.table("write"),
+        expert=settings.folder,
+        policy=settings.table("policy"),
+        home=home,
+        progress=progress,
+        system=settings.table("expert").system,
+    )
+
+
 def _run_dataset(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
+    def seconds(tokens: int, longest: int, learnt_share: float) -> float:
+        found = estimate_training_of(settings, base, tokens=tokens, longest=longest, learnt_share=learnt_share)
+        return float(found["seconds"])
+
     return dataset_stage.dataset(
         settings.folder,
         artefacts_of(settings.folder) / "dataset",
         settings.table("dataset"),
         base=base,
         system=settings.table("expert").system,
+        documents=_made(settings, "documents"),
+        written=_made(settings, "write"),
+        estimate=seconds,
         progress=progress,
     )
 
@@ -216,6 +350,8 @@ def _run_exam(settings: Settings, base: Base, progress: Progress, finish: bool) 
 
 
 _RUNNERS: Mapping[str, Callable[[Settings, Any, Progress, bool], Artefact]] = {
+    "documents": _run_documents,
+    "write": _run_write,
     "dataset": _run_dataset,
     "train": _run_train,
     "export": _run_export,

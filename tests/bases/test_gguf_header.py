@@ -11,8 +11,7 @@ from gguf_files import write_llama_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from werkmeister.bases import gguf_header
-from werkmeister.bases.gguf_header import read_gguf_header
+from werkmeister.bases.gguf_header import block_width, decode, read_gguf_header, row_bytes, type_number
 from werkmeister.bases.shape import shape_of_folder, shape_of_gguf
 from werkmeister.errors import BaseModelError
 
@@ -26,16 +25,24 @@ def test_metadata_and_tensors_are_those_of_the_official_reader(file: Path) -> No
     header, reader = read_gguf_header(file), gguf.GGUFReader(file)
     fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     assert header.metadata == fields
-    assert {name: (t.shape, t.type, t.offset) for name, t in header.tensors.items()} == {
-        t.name: (tuple(t.shape.tolist()), int(t.tensor_type), t.data_offset - reader.data_offset)
+    assert {name: (t.shape, t.type, t.size, header.offsets[name]) for name, t in header.tensors.items()} == {
+        t.name: (tuple(reversed(t.shape.tolist())), t.tensor_type.name, t.n_bytes, t.data_offset)
         for t in reader.tensors
     }
 
 
+def test_every_metadata_value_stays_the_bytes_of_the_file(file: Path) -> None:
+    header, data = read_gguf_header(file), file.read_bytes()
+    assert all(key.encode() + raw in data for key, raw in header.raw.items())
+    assert {key: decode(raw) for key, raw in header.raw.items()} == header.metadata
+
+
 def test_every_known_block_size_is_that_of_the_official_package() -> None:
-    official = {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()}
-    assert len(gguf_header._BLOCKS) > 30
-    assert all(official[kind] == size for kind, size in gguf_header._BLOCKS.items())
+    official = {kind.name: (block, size) for kind, (block, size) in gguf.GGML_QUANT_SIZES.items()}
+    assert len(official) > 30
+    for name, (block, size) in official.items():
+        assert (block_width(name), row_bytes(name, 3 * block)) == (block, 3 * size)
+        assert type_number(name) == gguf.GGMLQuantizationType[name]
 
 
 def test_the_shape_is_that_of_the_checkpoint_it_was_made_from(file: Path, checkpoints: dict[str, Path]) -> None:
@@ -84,4 +91,14 @@ def test_another_file_and_another_version_are_told_apart(tmp_path: Path) -> None
         read_gguf_header(path)
     path.write_bytes(b"GGUF" + struct.pack("<I", 1))
     with pytest.raises(BaseModelError, match="version 1"):
+        read_gguf_header(path)
+
+
+def test_lists_that_go_ever_deeper_give_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "deep.gguf"
+    deeper = struct.pack("<IQ", 9, 1) * 100_000
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + struct.pack("<Q", 1) + b"k" + struct.pack("<I", 9) + deeper
+    )
+    with pytest.raises(BaseModelError, match=r"deep\.gguf"):
         read_gguf_header(path)

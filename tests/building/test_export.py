@@ -23,11 +23,11 @@ from tests.building.exporting import (
 from tests.checkpoints import FAMILIES
 from werkmeister.artefact import Artefact
 from werkmeister.bases.find import find_base
+from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.bases.tokens import load_tokenizer, prompt_ids
 from werkmeister.building import adapter as adapters
 from werkmeister.building import parity
 from werkmeister.building.export import ExportSettings, export
-from werkmeister.building.gguf_file import read_gguf
 from werkmeister.building.merge import Merged
 from werkmeister.engines.llama import LlamaEngine
 from werkmeister.errors import ArtefactError, MachineError, ParityError, SettingsError
@@ -123,15 +123,15 @@ def test_adapter_file_on_the_base_file_gives_the_merged_logits(exported: Artefac
     merged = exported.measures["parity"]["F16"]
     laid_over = exported.measures["parity"]["adapter"]
     assert abs(merged["effect"] - 1) < 0.01 and abs(laid_over["effect"] - 1) < 0.01
-    file = read_gguf(exported.file("adapter.gguf"))
-    assert file.value("general.type") == "adapter" and file.value("adapter.type") == "lora"
-    assert file.value("adapter.lora.alpha") == 8.0 and file.value("general.architecture") == "llama"
+    file = read_gguf_header(exported.file("adapter.gguf"))
+    assert file.metadata["general.type"] == "adapter" and file.metadata["adapter.type"] == "lora"
+    assert file.metadata["adapter.lora.alpha"] == 8.0 and file.metadata["general.architecture"] == "llama"
 
 
 def test_rank_stabilised_adapters_are_scaled_by_the_root(tmp_path: Path) -> None:
     made = upstream(tmp_path, use_rslora=True)
     artefact = run(made, "export")
-    assert read_gguf(artefact.file("adapter.gguf")).value("adapter.lora.alpha") == pytest.approx(16.0)
+    assert read_gguf_header(artefact.file("adapter.gguf")).metadata["adapter.lora.alpha"] == pytest.approx(16.0)
     assert abs(artefact.measures["parity"]["adapter"]["effect"] - 1) < 0.01
 
 
@@ -140,7 +140,7 @@ def test_a_gguf_base_keeps_its_metadata_byte_for_byte(exported: Artefact, llama:
     source.write_bytes(exported.file("model-F16.gguf").read_bytes())
     made = upstream_on(tmp_path, find_base(str(source), progress=Silent()))
     artefact = run(made, "export", ExportSettings(files=("Q8_0",), parity_prompts=2))
-    before, after = read_gguf(source).metadata, read_gguf(artefact.file("model-Q8_0.gguf")).metadata
+    before, after = read_gguf_header(source).raw, read_gguf_header(artefact.file("model-Q8_0.gguf")).raw
     changed = {"general.name", "general.file_type", "general.quantization_version"}
     assert list(before) == list(after)
     assert {key for key in before if before[key] != after[key]} <= changed
@@ -278,8 +278,8 @@ def test_a_packaged_base_is_exported_within_its_bounds(
     measured = artefact.measures["parity"]
     assert measured["adapter"]["effect"] == pytest.approx(1, abs=0.01)
     assert all(0.9 < share < 1.1 for kind in kinds for share in measured[kind]["applied"].values())
-    source = read_gguf(made.base.gguf)  # type: ignore[arg-type]
-    served = read_gguf(artefact.file("model-Q8_0.gguf"))
-    tokenizer = [key for key in source.metadata if key.startswith("tokenizer.ggml.")]
-    assert tokenizer and all(served.metadata[key] == source.metadata[key] for key in tokenizer)
-    assert served.value("tokenizer.chat_template") == made.base.template
+    source = read_gguf_header(made.base.gguf)  # type: ignore[arg-type]
+    served = read_gguf_header(artefact.file("model-Q8_0.gguf"))
+    tokenizer = [key for key in source.raw if key.startswith("tokenizer.ggml.")]
+    assert tokenizer and all(served.raw[key] == source.raw[key] for key in tokenizer)
+    assert served.metadata["tokenizer.chat_template"] == made.base.template

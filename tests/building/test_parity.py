@@ -9,9 +9,10 @@ from tests.building.exporting import examples, learnt_adapter
 from tests.checkpoints import FAMILIES
 from werkmeister.bases.base import Base
 from werkmeister.bases.find import find_base
+from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.building.adapter import read_adapter
 from werkmeister.building.convert import CheckpointWeights
-from werkmeister.building.gguf_file import encode, read_gguf, write_gguf
+from werkmeister.building.gguf_file import encode, write_gguf
 from werkmeister.building.merge import Merged, deltas_for
 from werkmeister.building.parity import BOUNDS, bound_of, check
 from werkmeister.building.quantise import quantise
@@ -47,13 +48,13 @@ def file(root: Path, base: Base, reference: Reference) -> Path:
 
 def spoilt(file: Path, to: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> Path:
     """A copy of a GGUF with other metadata."""
-    found, data = read_gguf(file), file.read_bytes()
+    found, data = read_gguf_header(file), file.read_bytes()
 
     def chunks(tensor: object) -> list[bytes]:
         begin = found.offsets[tensor.name]  # type: ignore[attr-defined]
         return [data[begin : begin + tensor.size]]  # type: ignore[attr-defined]
 
-    write_gguf(to, change(dict(found.metadata)), found.tensors, chunks)
+    write_gguf(to, change(dict(found.raw)), tuple(found.tensors.values()), chunks)
     return to
 
 

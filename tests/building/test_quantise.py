@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.building.exporting import Heard
+from werkmeister.bases.gguf_header import Tensor, read_gguf_header
 from werkmeister.building.adapter import Delta, permute_heads
 from werkmeister.building.applied import ERRORS, applied
-from werkmeister.building.gguf_file import Tensor, encode, read_gguf
+from werkmeister.building.gguf_file import encode
 from werkmeister.building.merge import GgufWeights, Merged
 from werkmeister.building.quantise import DEFAULT_TYPE, planned, quantise
 from werkmeister.errors import BaseModelError, ParityError
@@ -118,9 +119,9 @@ def test_gguf_dequantises_to_what_we_read_and_near_what_was_meant(file_type: str
 
 def test_file_type_is_named_in_the_metadata(tmp_path: Path) -> None:
     quantise(Random(), tmp_path / "m.gguf", "Q4_K_M", progress=Silent())
-    file = read_gguf(tmp_path / "m.gguf")
-    assert file.value("general.file_type") == gguf.LlamaFileType.MOSTLY_Q4_K_M
-    assert file.value("general.quantization_version") == gguf.GGML_QUANT_VERSION
+    file = read_gguf_header(tmp_path / "m.gguf")
+    assert file.metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q4_K_M
+    assert file.metadata["general.quantization_version"] == gguf.GGML_QUANT_VERSION
 
 
 def test_a_tensor_that_keeps_its_type_is_copied_bit_for_bit(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_a_damaged_tensor_is_named(tmp_path: Path) -> None:
     model, path = Random(), tmp_path / "m.gguf"
     quantise(Merged(model, deltas(model)), path, "Q8_0", progress=Silent())
     data = bytearray(path.read_bytes())
-    begin = read_gguf(path).offsets["blk.1.attn_k.weight"]
+    begin = read_gguf_header(path).offsets["blk.1.attn_k.weight"]
     data[begin : begin + 20000] = bytes(20000)
     path.write_bytes(data)
     with pytest.raises(ParityError, match="attn_k"):

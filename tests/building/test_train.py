@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.checkpoints import tiny_expert, write_gemma3, write_llama, write_phi3, write_qwen3
 from werkmeister.artefact import open_artefact
-from werkmeister.errors import ArtefactError, BaseModelError, StoppedByUser, TrainingError
+from werkmeister.errors import ArtefactError, BaseModelError, MachineError, StoppedByUser, TrainingError
 from werkmeister.pipeline import artefacts_of, read_expert, run_stage
+from werkmeister.progress import Silent
 
 QUICK = {"epochs": 6.0, "learning_rate": 2e-2, "evaluations": 4, "batch_size": 8}
 
@@ -25,9 +28,13 @@ def made(folder: Path, **train: object) -> Path:
     return expert
 
 
-def losses(expert: Path) -> list[tuple[int, float]]:
+def history(expert: Path) -> list[dict[str, float]]:
     lines = (artefacts_of(expert) / "train" / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    return [(entry["step"], entry["loss"]) for entry in map(json.loads, lines) if "loss" in entry]
+    return [json.loads(line) for line in lines]
+
+
+def losses(expert: Path) -> list[tuple[int, float]]:
+    return [(entry["step"], entry["loss"]) for entry in history(expert) if "loss" in entry]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +108,10 @@ def test_after_kill_minus_nine_the_same_command_resumes_and_ends_at_the_same_los
     running.wait()
     if not (artefacts_of(expert) / "train").exists():
         done = run_stage(read_expert(expert), "train")
-        assert done.artefact.measures["resumed_at_step"] > 0
+        whole = open_artefact(artefacts_of(trained) / "train", "train").measures
+        assert (whole["resumed"], whole["resumed_at_steps"]) == (0, [])
+        assert done.artefact.measures["resumed"] == 1 and done.artefact.measures["resumed_at_steps"][0] > 0
+        assert done.artefact.measures["tokens"] == whole["tokens"]
     assert dict(losses(expert)) == pytest.approx(dict(losses(trained)), rel=0.02)
     assert [step for step, _ in losses(expert)] == [step for step, _ in losses(trained)], "a step is missing or twice"
 
@@ -119,6 +129,130 @@ def test_ctrl_c_keeps_a_checkpoint_and_finish_ends_with_the_best(tmp_path: Path)
     done = run_stage(read_expert(expert), "train", finish=True)
     assert done.artefact.measures["finished_early_at_step"] > 0
     assert done.artefact.measures["steps"] < 400 * 54 / 8
+
+
+class Pressing(Silent):
+    """Presses Ctrl-C when the bar of the training stands at one of `steps`."""
+
+    def __init__(self, *steps: int) -> None:
+        self._steps = steps
+        self._at = 0.0
+
+    @contextmanager
+    def track(self, label: str, total: float | None) -> Iterator["Pressing"]:
+        self._at = 0.0
+        yield self
+
+    def advance(self, amount: float = 1, **shown: str) -> None:
+        self._at += amount
+        if self._at in self._steps and shown:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_manifest_tells_totals_over_all_runs(trained: Path, tmp_path: Path) -> None:
+    expert = made(tmp_path / "thrice")
+    for step in (7, 19):
+        with pytest.raises(StoppedByUser, match=f"stopped at step {step} of"):
+            run_stage(read_expert(expert), "train", progress=Pressing(step))
+    measures = run_stage(read_expert(expert), "train").artefact.measures
+    whole = open_artefact(artefacts_of(trained) / "train", "train").measures
+    assert (measures["resumed"], measures["resumed_at_steps"]) == (2, [7, 19])
+    assert measures["tokens"] == whole["tokens"]
+    # The manifest rounds seconds to a tenth.
+    assert measures["tokens"] / measures["tokens_per_second"] == pytest.approx(measures["training_seconds"], abs=0.051)
+    assert measures["seconds"] > measures["training_seconds"]
+    marks = [entry["seconds"] for entry in history(expert) if "seconds" in entry]
+    assert marks == sorted(marks) and marks[-1] == pytest.approx(measures["training_seconds"], abs=0.1)
+
+
+def test_steps_that_a_kill_took_back_count_once_in_the_adapter_and_twice_in_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from werkmeister.building.runs import Runs
+
+    clock = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: clock)
+    file = tmp_path / "runs.jsonl"
+    first = Runs(file)
+    first.begin(0)
+    for step in range(1, 9):
+        clock += 10
+        first.note(step, step * 100, step * 9.0)
+    with file.open("a") as stream:
+        stream.write('{"run": 0, "step": 9, "tok')  # The kill.
+    clock += 1000
+    second = Runs(file)
+    second.begin(4)
+    for step in range(5, 11):
+        clock += 10
+        second.note(step, (step - 4) * 100, (step - 4) * 9.0)
+    found = Runs(file).measures(10)
+    assert (found["tokens"], found["training_seconds"], found["seconds"]) == (1000, 90.0, 140.0)
+    assert (found["resumed"], found["resumed_at_steps"]) == (1, [4])
+    assert Runs(file).measures(4)["tokens"] == 400
+    assert Runs(file).measures(11) == {}
+
+
+@pytest.mark.parametrize("when", ["in the last step", "in the final evaluation"])
+def test_ctrl_c_at_the_very_end_is_not_swallowed_and_nothing_is_lost(
+    when: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from werkmeister.building.trainer import ExpertTrainer
+
+    steps = open_artefact(artefacts_of(trained) / "train", "train").measures["steps"]
+    expert = made(tmp_path / "late")
+    own = ExpertTrainer.evaluate
+
+    def evaluate(trainer, *args, **kwargs):
+        if trainer.state.global_step == steps:
+            signal.raise_signal(signal.SIGINT)
+        return own(trainer, *args, **kwargs)
+
+    if when == "in the final evaluation":
+        monkeypatch.setattr(ExpertTrainer, "evaluate", evaluate)
+    with pytest.raises(StoppedByUser, match="complete"):
+        run_stage(read_expert(expert), "train", progress=Pressing(steps) if when == "in the last step" else Silent())
+    assert not run_stage(read_expert(expert), "train").reason, "the artefact is whole, and nothing is made again"
+    assert dict(losses(expert)) == pytest.approx(dict(losses(trained)), rel=0.02)
+
+
+def test_an_expert_moved_between_kill_and_resume_keeps_its_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from werkmeister.building import trainer as training
+
+    expert = made(tmp_path / "here")
+    own = training.ExpertTrainer.evaluate
+    falling = iter([3.0, 1.0, 2.0, 4.0])
+
+    def evaluate(trainer, *args, **kwargs):
+        return own(trainer, *args, **kwargs) | {"eval_loss": next(falling)}
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.ExpertTrainer, "evaluate", evaluate)
+        patched.setattr(training, "require_finite", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(read_expert(expert), "train")
+    moved = expert.rename(tmp_path / "there")
+    kept = sorted(
+        (artefacts_of(moved) / "train.partial" / "scratch" / "checkpoints").glob("checkpoint-*/adapter_model*")
+    )
+    assert len(kept) == 2
+    best = min(kept, key=lambda file: int(file.parent.name.rpartition("-")[2]))
+    expected = best.read_bytes()
+    done = run_stage(read_expert(moved), "train")
+    assert done.artefact.file("adapter/adapter_model.safetensors").read_bytes() == expected
+
+
+def test_too_small_a_disk_is_said_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expert = made(tmp_path / "expert")
+    monkeypatch.setattr("werkmeister.bases.load.load_model", None)
+    monkeypatch.setattr("werkmeister.machine.free_disk", lambda _: 100_000)
+    with pytest.raises(MachineError, match=r"training .* needs .*kB on the disk"):
+        run_stage(read_expert(expert), "train")
 
 
 def wait_for(condition, running) -> None:

@@ -10,11 +10,22 @@ import jsonschema
 import pytest
 
 from werkmeister.chat import Message, conversation
-from werkmeister.consulting.expert import Answer, AskSettings, Expert, ask, confidence, open_expert, stream_answer
-from werkmeister.engines.engine import Sampling, reply
+from werkmeister.consulting.expert import (
+    Answer,
+    AskSettings,
+    Expert,
+    ask,
+    confidence,
+    open_expert,
+    stream_answer,
+    stream_tokens,
+)
+from werkmeister.engines.engine import Sampling, Stop, Token, reply
 from werkmeister.engines.llama import LlamaEngine
 from werkmeister.engines.scripted import ScriptedEngine
 from werkmeister.errors import ArtefactError, ContextError, SettingsError
+from werkmeister.grounding import open_book
+from werkmeister.passage import Passage
 
 SHORT = AskSettings(max_tokens=12, threads=1)
 
@@ -63,6 +74,54 @@ def test_a_stream_gives_the_pieces_of_the_answer_and_the_answer_last():
     *pieces, answer = stream_answer(expert, "q")
     assert pieces == ["one", " two", " three"]
     assert isinstance(answer, Answer) and answer.text == "one two three"
+
+
+def test_a_clients_system_message_stands_behind_the_experts_own():
+    expert = scripted({}, otherwise="yes")
+    ask(expert, "c", history=(Message("system", "Be kind."), Message("user", "a"), Message("assistant", "b")))
+    ask(expert, "c", history=(Message("system", "Be brief."),))
+    ask(expert, "c", history=(Message("system", ""),))
+    first, second, third = (turns for turns, _ in expert.engine.asked)
+    assert first[0] == Message("system", "Be brief.\n\nBe kind.") and len(first) == 4
+    assert [turns[0].content for turns in (second, third)] == ["Be brief."] * 2, "none is said twice"
+
+
+def test_a_library_puts_its_passages_before_the_question_and_the_answer_names_them():
+    passage = Passage(id="1" * 16, document="m.pdf", title="T", headings=("H",), text="It is red.", start=0, end=10)
+
+    class Shelf:
+        asked = ()
+
+        def find(self, question, history):
+            self.asked = (question, history)
+            return [passage], "de"
+
+    engine, shelf = ScriptedEngine({}, otherwise="yes"), Shelf()
+    expert = Expert(name="smith", engine=engine, system="S", sampling=Sampling(max_tokens=9), library=shelf)
+    history = (Message("user", "a"), Message("assistant", "b"))
+    *_, streamed = stream_answer(expert, "colour?", history=history)
+    for answer in (ask(expert, "colour?", history=history), streamed):
+        assert answer.passages == (passage,)
+        assert answer.record()["passages"] == [{"id": "1" * 16, "place": "m.pdf, H"}]
+    assert shelf.asked == ("colour?", history)
+    assert {turns[-1].content for turns, _ in engine.asked} == {open_book("colour?", [passage], "de")}
+
+
+def test_tokens_come_with_their_logprobs_and_a_stop_ends_them_without_an_answer():
+    expert = scripted({"q": "one two three"})
+    *tokens, answer = stream_tokens(expert, "q")
+    assert [token.text for token in tokens] == ["one", " two", " three", ""] and isinstance(answer, Answer)
+    stop = Stop()
+    items = stream_tokens(expert, "q", stop=stop)
+    assert isinstance(next(items), Token)
+    stop.ask()
+    assert list(items) == []
+
+
+def test_a_bare_text_is_continued_without_system_message_and_library():
+    expert = scripted({"go on": "and on"})
+    assert list(stream_tokens(expert, "go on", bare=True))[-1].text == "and on"
+    assert [message.content for message in expert.engine.asked[0][0]] == ["go on"]
 
 
 def test_a_question_that_does_not_fit_is_refused():

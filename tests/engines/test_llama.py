@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from werkmeister.chat import Message, conversation
 from werkmeister.engines.engine import Finished, Sampling, Token, collect, reply
 from werkmeister.engines.llama import LlamaEngine
-from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError
+from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError, MachineError
 from werkmeister.machine import cores
 
 QUESTIONS = [conversation(text) for text in ("the land", "in and out", "a", "who is there?", "sand and hand", "thin")]
@@ -338,8 +338,9 @@ def test_threads_are_chosen_by_load_and_wait_without_spinning(tiny):
 
 def test_a_machine_without_xllamacpp_is_told_what_to_install(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(EngineError, match="pip install"):
+    with pytest.raises(MachineError, match="pip install") as caught:
         LlamaEngine(tiny)
+    assert caught.value.exit_code == 2, "the person can mend it"
 
 
 @pytest.mark.slow

@@ -21,6 +21,10 @@ def marked(name: str, answer: str, target: str):
     return MARKS[name](answer, Example(prompt=conversation("?"), target=target))
 
 
+def examples(targets, **notes) -> list[Example]:
+    return [Example(prompt=conversation(f"question {i}"), target=t, **notes) for i, t in enumerate(targets)]
+
+
 def shuffled(value, data):
     if isinstance(value, dict):
         keys = data.draw(st.permutations(list(value)))
@@ -161,19 +165,19 @@ def test_contains_and_label_forgive_case_and_the_label_also_its_wrapping():
 
 def test_auto_mark_is_derived_from_the_targets_and_the_reason_is_told():
     jsons = ['{"a": 1}', '{"b": 2}', "[1]"]
-    assert choose_mark("auto", jsons)[0].name == "json"
+    assert choose_mark("auto", examples(jsons))[0].name == "json"
     labels = ["card arrival", "lost card"] * 10
-    marking, why = choose_mark("auto", labels)
+    marking, why = choose_mark("auto", examples(labels))
     assert marking.name == "label" and "2 classes" in why
-    assert choose_mark("auto", [f"a sentence about {i}" for i in range(20)])[0].name == "token_f1"
-    assert choose_mark("auto", ["the same long answer " * 9] * 9 + ["another"] * 9)[0].name == "token_f1"
-    assert choose_mark("exact", jsons)[0].name == "exact"
+    assert choose_mark("auto", examples([f"a sentence about {i}" for i in range(20)]))[0].name == "token_f1"
+    assert choose_mark("auto", examples(["the same long answer " * 9] * 9 + ["another"] * 9))[0].name == "token_f1"
+    assert choose_mark("exact", examples(jsons))[0].name == "exact"
 
 
 def test_a_mark_that_cannot_be_is_refused_with_the_next_step():
     with pytest.raises(SettingsError, match="token_f1"):
-        choose_mark("f1", ["x"])
+        choose_mark("f1", examples(["x"]))
     with pytest.raises(SettingsError, match="needs JSON targets"):
-        choose_mark("json", ['{"a": 1}', "not json"])
+        choose_mark("json", examples(['{"a": 1}', "not json"]))
     with pytest.raises(ValueError, match="twice"):
         parse_json('{"a": 1, "a": 2}')

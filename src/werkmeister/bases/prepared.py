@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.bases.gguf_header import GgufHeader
 from werkmeister.bases.rotary import rotary_scaling
+from werkmeister.bases.splits import SPLITS
 from werkmeister.errors import BaseModelError
 from werkmeister.machine import need_disk
 from werkmeister.progress import Progress
@@ -25,27 +26,6 @@ if TYPE_CHECKING:
 
 # Rises when the method below changes, so that folders prepared by an older one are made again.
 VERSION = 2
-# `tokenizer.ggml.pre` → how llama.cpp splits a text before byte-pair merging, as (digits one by one, pattern or "" for
-# GPT-2's own). The converter of transformers ignores this key and splits as GPT-2 does, which gives other tokens than
-# the served file for a number after a line break.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_SPLITS = {
-    "gpt-2": (False, ""),
-    "smollm": (True, ""),
-    "starcoder": (True, ""),
-    "refact": (True, ""),
-    "command-r": (True, ""),
-    "llama-bpe": (False, _LLAMA3),
-    "llama3": (False, _LLAMA3),
-    "llama-v3": (False, _LLAMA3),
-    "smaug-bpe": (False, _LLAMA3),
-    "qwen2": (False, _QWEN2),
-    "stablelm2": (False, _QWEN2),
-}
 
 
 def prepare(header: GgufHeader, folder: Path, progress: Progress) -> None:
@@ -165,10 +145,10 @@ def _write_tokenizer(header: GgufHeader, folder: Path, progress: Progress) -> No
 def _set_split(tokenizer: PreTrainedTokenizerBase, kind: str, progress: Progress) -> None:
     from tokenizers import Regex, pre_tokenizers
 
-    if kind not in _SPLITS:
+    if kind not in SPLITS:
         progress.say(f"the tokenizer's split {kind!r} is not known here; export checks that token ids are equal")
         return
-    digits, pattern = _SPLITS[kind]
+    digits, pattern = SPLITS[kind]
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if digits else []
     if pattern:
         steps.append(pre_tokenizers.Split(Regex(pattern), behavior="isolated"))

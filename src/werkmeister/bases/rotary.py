@@ -49,11 +49,11 @@ def _llama3(header: GgufHeader) -> dict[str, Any]:
     import numpy as np
 
     entry = header.tensors[_LLAMA3]
-    stored = np.fromfile(header.path, "<f4", entry.values, offset=header.data_start + entry.offset)
+    stored = np.fromfile(header.path, "<f4", entry.values, offset=header.offsets[_LLAMA3])
     factor = float(stored.max())
     base = float(header.get("rope.freq_base", 10000.0))
     expected = llama3_factors(factor, base, 2 * entry.values)
-    if entry.type != 0 or not np.allclose(stored, expected, rtol=_CLOSE):
+    if entry.type != "F32" or not np.allclose(stored, expected, rtol=_CLOSE):
         raise ValueError(f"its rotary factors ({_LLAMA3}) are not those of Llama 3 and cannot be carried over")
     return {
         "rope_type": "llama3",

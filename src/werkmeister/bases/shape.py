@@ -89,7 +89,7 @@ def shape_of_gguf(header: GgufHeader) -> Shape:
             heads=heads,
             key_heads=int(header.get("attention.head_count_kv", heads)),
             head_width=int(header.get("attention.key_length", width // heads)),
-            vocabulary=header.tensors["token_embd.weight"].shape[1],
+            vocabulary=header.tensors["token_embd.weight"].rows,
             context_length=int(header.get("context_length")),
             parameters=sum(t.values for name, t in header.tensors.items() if not name.startswith("rope_")),
             tied="output.weight" not in header.tensors,

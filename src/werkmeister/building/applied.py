@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from werkmeister.bases.gguf_header import Tensor
 from werkmeister.building.adapter import Delta
-from werkmeister.building.gguf_file import Tensor
 from werkmeister.building.merge import GgufWeights, Weights
 from werkmeister.errors import ParityError
 from werkmeister.progress import Progress

@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from werkmeister.bases.base import Base
+from werkmeister.bases.gguf_header import Tensor, row_bytes
 from werkmeister.bases.shape import weight_files
 from werkmeister.building.adapter import PERMUTED, Floats, architecture_of, permute_heads
-from werkmeister.building.gguf_file import Tensor, encode, row_bytes
+from werkmeister.building.gguf_file import encode
 from werkmeister.building.merge import dequantise
 from werkmeister.building.tokenizer_gguf import tokenizer_metadata
 from werkmeister.errors import BaseModelError

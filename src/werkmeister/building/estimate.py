@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,24 +37,49 @@ def estimate_training(
     runs on learnt tokens alone. Activations: about 34 × width bytes a token and layer in 16 bits, plus the attention
     scores of plain attention (Korthikanti et al. 2022, "Reducing Activation Recomputation").
     """
+    adapter = adapter_parameters(shape, rank=rank, targets=("all-linear",) if all_linear else tuple("qkvo"))
     embedding = shape.vocabulary * shape.width
     body = shape.parameters - embedding * (1 if shape.tied else 2)
     flops = tokens * (4 * body + 4 * embedding * learnt_share) * (1.5 if recipe.checkpointing else 1.0)
-    widths = 2 * shape.width + 2 * shape.key_heads * shape.head_width
-    inner = 3 * (shape.width + shape.inner) if all_linear else 0
-    adapter = shape.layers * rank * (2 * shape.heads * shape.head_width + widths + inner)
     in_flight = recipe.micro_batch * recipe.max_length
     wide = 2 if recipe.compute == "fp32" else 1
     scores = 5 * shape.heads * recipe.max_length * wide if recipe.attention == "eager" else 0
     kept = 2 if recipe.checkpointing else 34 * wide + 4 * wide * shape.inner / shape.width
     activations = in_flight * shape.layers * (kept * shape.width + scores)
-    logits = in_flight * learnt_share * shape.vocabulary * 10
+    # On a CPU the logits stand in memory piece by piece (building/answer_loss.py).
+    logits = shape.vocabulary * (128 * 6 if recipe.device == "CPU" else in_flight * learnt_share * 10)
     memory = shape.parameters * _BYTES[recipe.precision] + adapter * 16 + activations + logits
     return Estimate(
         memory=memory + (_LIBRARIES if recipe.device == "CPU" else 0.6e9),
-        disk=3 * adapter * 12,
+        disk=training_disk(adapter),
         seconds=flops / (rate * _SHARE_OF_MATMUL),
     )
+
+
+def adapter_parameters(shape: Shape, *, rank: int, targets: Sequence[str]) -> int:
+    """Weights of a LoRA adapter: rank × (in + out) for each layer that it stands in.
+
+    `targets` as in TrainSettings. Families that fuse projections (Phi) have fewer, since theirs share an input; a
+    name that is not known here counts as the widest, so that the figure is never too low.
+    """
+    width, inner = shape.width, shape.inner
+    queries, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
+    sizes = {"q": width + queries, "k": width + keys, "v": width + keys, "o": queries + width}
+    sizes |= {"gate": width + inner, "up": width + inner, "down": inner + width}
+    sizes |= {"qkv": width + queries + 2 * keys, "gate_up": width + 2 * inner}
+    linear = ("q", "k", "v", "o", "gate", "up", "down")
+    names = linear if "all-linear" in targets else {target.removesuffix("_proj") for target in targets}
+    return shape.layers * rank * sum(sizes.get(name, max(sizes.values())) for name in names)
+
+
+def training_disk(adapter: int, *, tokenizer: Path | None = None) -> int:
+    """Bytes that a training of `adapter` weights has on the disk at most, its result included.
+
+    Two checkpoints are kept while a third is written: weights and both moments of Adam in float32, and a copy of the
+    tokenizer's file each.
+    """
+    copied = tokenizer.stat().st_size if tokenizer is not None and tokenizer.is_file() else 0
+    return 3 * (12 * adapter + copied) + 4 * adapter
 
 
 def matmul_rate(compute: str, width: int) -> float:

@@ -154,7 +154,8 @@ def _need_disk(folder: Path, merged: Merged, settings: ExportSettings) -> None:
 
 def _write(draft: Draft, file: str, weights: Weights, kind: str, base: Base, progress: Progress) -> None:
     """Write one file, unless an interrupted run has left it whole."""
-    from werkmeister.building.gguf_file import decode, encode
+    from werkmeister.bases.gguf_header import decode
+    from werkmeister.building.gguf_file import encode
     from werkmeister.building.quantise import quantise
     from werkmeister.building.tokenizer_gguf import NAME, template_metadata
 

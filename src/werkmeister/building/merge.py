@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGMLQuantizationType
 
+from werkmeister.bases.gguf_header import Tensor, decode, read_gguf_header, row_bytes
 from werkmeister.building.adapter import Adapter, Delta, Floats, for_gguf
-from werkmeister.building.gguf_file import GgufFile, Tensor, decode, read_gguf, row_bytes
 from werkmeister.errors import ArtefactError, BaseModelError
 
 Bytes = npt.NDArray[np.uint8]
@@ -48,10 +48,11 @@ class GgufWeights:
     """The weights of a GGUF, dequantised as they are read."""
 
     def __init__(self, path: Path) -> None:
-        self.file: GgufFile = read_gguf(path)
-        self.metadata: Mapping[str, bytes] = self.file.metadata
-        self.tensors: Sequence[Tensor] = self.file.tensors
+        header = read_gguf_header(path)
+        self.metadata: Mapping[str, bytes] = header.raw
+        self.tensors: Sequence[Tensor] = tuple(header.tensors.values())
         self.touched: frozenset[str] = frozenset()
+        self._offsets = header.offsets
         self._data: Bytes = np.memmap(path, dtype=np.uint8, mode="r")
 
     def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
@@ -65,7 +66,7 @@ class GgufWeights:
 
     def _bytes(self, tensor: Tensor, start: int, stop: int) -> Bytes:
         size = row_bytes(tensor.type, tensor.width)
-        begin = self.file.offsets[tensor.name]
+        begin = self._offsets[tensor.name]
         return self._data[begin + start * size : begin + stop * size]
 
 

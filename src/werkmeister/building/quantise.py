@@ -15,7 +15,8 @@ import libgguf
 import numpy as np
 from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, LlamaFileType
 
-from werkmeister.building.gguf_file import Tensor, block_width, encode, file_size, write_gguf
+from werkmeister.bases.gguf_header import Tensor, block_width
+from werkmeister.building.gguf_file import encode, file_size, write_gguf
 from werkmeister.building.merge import Weights
 from werkmeister.errors import BaseModelError
 from werkmeister.machine import in_words, need_disk, threads_by_load

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from werkmeister.machine import cores
+from werkmeister.machine import cores, free_cores, look_at_cpus, threads_by_load
 
 _EVERY = 5.0
 """Seconds between two looks."""
 
 
 class ThreadChoice:
-    """Keeps torch's threads at the number of cores that nobody else is using.
+    """Keeps torch's threads at the number of this process's cores that nobody else is using.
 
     Two threads that share a core with another process ran ten times slower than one (EXPERIMENTS.md): in every matrix
     product the free thread waits for the one that was put aside.
@@ -21,32 +21,24 @@ class ThreadChoice:
         import psutil
 
         self._process = psutil.Process()
-        self._total = psutil.cpu_times()
-        self._own = self._process.cpu_times()
-        self._at = time.monotonic()
-        self._others = 0.0
-        self._set(self._free_now())
+        self._last = look_at_cpus()
+        self._own = self._used()
+        self._free = float(cores())
+        self._set(threads_by_load())
 
     def look(self) -> None:
         """Look at what others used since the last look, and follow it; cheap enough to call after every step."""
-        now = time.monotonic()
-        passed = now - self._at
-        if passed < _EVERY:
+        if time.monotonic() - self._last.at < _EVERY:
             return
-        import psutil
-
-        total, own = psutil.cpu_times(), self._process.cpu_times()
-        busy = _busy(total) - _busy(self._total) - (own.user + own.system - self._own.user - self._own.system)
+        now, own = look_at_cpus(), self._used()
         # Halfway between the last look and the ones before, so that a moment's burst does not count.
-        self._others = (self._others + max(0.0, busy / passed)) / 2
-        self._total, self._own, self._at = total, own, now
-        self._set(max(1, min(cores(), round(cores() - self._others))))
+        self._free = (self._free + free_cores(self._last, now, own=own - self._own)) / 2
+        self._last, self._own = now, own
+        self._set(max(1, min(cores(), round(self._free))))
 
-    @staticmethod
-    def _free_now() -> int:
-        from werkmeister.machine import threads_by_load
-
-        return threads_by_load()
+    def _used(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     @staticmethod
     def _set(count: int) -> None:
@@ -54,7 +46,3 @@ class ThreadChoice:
 
         if torch.get_num_threads() != count:
             torch.set_num_threads(count)
-
-
-def _busy(times: object) -> float:
-    return sum(float(getattr(times, name, 0.0)) for name in ("user", "nice", "system", "irq", "softirq"))

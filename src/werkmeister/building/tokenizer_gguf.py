@@ -10,32 +10,16 @@ from typing import Any
 from gguf import TokenType
 
 from werkmeister.bases.base import Base
+from werkmeister.bases.gguf_header import decode
+from werkmeister.bases.splits import name_of
 from werkmeister.bases.tokens import load_tokenizer
-from werkmeister.building.gguf_file import decode, encode
+from werkmeister.building.gguf_file import encode
 from werkmeister.errors import BaseModelError
 
 TEMPLATE = "tokenizer.chat_template"
 NAME = "general.name"
 _PHI3 = re.compile("phi-?3", re.IGNORECASE)
 _TOKENS, _EOS, _EOT = "tokenizer.ggml.tokens", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_GPT4O = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# How a byte-level tokenizer splits text before merging (digits one by one, pattern or "" for GPT-2's own) → the name
-# under which llama.cpp knows that split.
-_SPLITS = {
-    (False, _LLAMA3): "llama-bpe",
-    (False, _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")): "qwen2",
-    (False, _GPT4O): "gpt-4o",
-    (False, ""): "gpt-2",
-    (True, ""): "smollm",
-}
 
 
 def template_metadata(base: Base, metadata: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -122,13 +106,13 @@ def _split(base: Base, pre_tokenizer: Mapping[str, Any] | None) -> str:
     steps = (pre_tokenizer or {}).get("pretokenizers") or [pre_tokenizer or {}]
     digits = any(step.get("type") == "Digits" and step.get("individual_digits") for step in steps)
     patterns = [step["pattern"].get("Regex", "") for step in steps if step.get("type") == "Split"]
-    key = (digits, patterns[0] if patterns else "")
-    if key not in _SPLITS or not any(step.get("type") == "ByteLevel" for step in steps):
+    name = name_of((digits, patterns[0] if patterns else ""))
+    if name is None or not any(step.get("type") == "ByteLevel" for step in steps):
         raise BaseModelError(
             f"the tokenizer of {base.name} splits text in a way that export does not know: {pre_tokenizer}",
             hint="name a .gguf file of the same model",
         )
-    return _SPLITS[key]
+    return name
 
 
 def _flags(tokenizer: Any, pieces: bool) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from werkmeister.artefact import Artefact, Draft, making, open_artefact, sha256_of
 from werkmeister.building.order import padding_share, training_order
 from werkmeister.building.recipe import Recipe, derive_recipe, quantization_config, torch_dtype
+from werkmeister.building.runs import Runs
 from werkmeister.chat import Example, read_examples
 from werkmeister.config import as_json, setting
 from werkmeister.errors import ArtefactError, StoppedByUser, TrainingError
-from werkmeister.machine import in_words, peak_memory
+from werkmeister.machine import in_words, need_disk
 from werkmeister.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -104,6 +104,11 @@ def train(
             alpha=settings.alpha,
             targets=measures.pop("targets"),
         )
+    if run.stopped:
+        raise StoppedByUser(
+            f"stopped; the training was at its end, and {output} is complete",
+            hint="the same command goes on with what comes after it",
+        )
     return open_artefact(output, "train")
 
 
@@ -117,9 +122,12 @@ class _Run:
         self.settings, self.recipe, self.progress = settings, recipe, progress
         self.checkpoints = draft.scratch / "checkpoints"
         self.history = draft.path / "history.jsonl"
+        self.runs = Runs(draft.scratch / "runs.jsonl")
+        self.stopped = False  # Ctrl-C came when the last step was made: nothing is left to stop.
 
     def go(self) -> dict[str, Any]:
         """Train from the last checkpoint, or from the start, to the end."""
+        self._need_disk()
         _quiet()
         from werkmeister.building.trainer import Watch, read_history, require_finite, stop_on_interrupt
 
@@ -134,47 +142,53 @@ class _Run:
         steps = -(-len(order) // self.settings.batch_size)
         with self.progress.track("train", steps) as track, stop_on_interrupt() as stop:
             track.advance(done)
-            watch = Watch(track, self.history, stop, done)
-            watch.trainer = trainer
+            watch = Watch(trainer, track, self.history, self.runs, stop, done)
             trainer.add_callback(watch)
-            begin = time.perf_counter()
+            self.runs.begin(done)
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-            seconds = time.perf_counter() - begin
+            self.runs.note(trainer.state.global_step, trainer.tokens_seen, watch.step_seconds)
             require_finite(watch, self.settings.learning_rate, self.recipe.compute)
             if stop.is_set() and trainer.state.global_step < steps:
                 raise StoppedByUser(
                     f"stopped at step {trainer.state.global_step} of {steps}; the checkpoint is kept",
                     hint="the same command goes on; werkmeister train EXPERT --finish ends with the best checkpoint",
                 )
+        self.stopped = stop.is_set()
         trainer.save_model(str(self.draft.path / "adapter"))
         targets = sorted(trainer.model.peft_config["default"].target_modules)
-        measures = {
-            "seconds": round(seconds, 1),
-            "tokens": trainer.tokens_seen,
-            "training_seconds": round(sum(watch.step_seconds), 1),
-            "tokens_per_second": round(trainer.tokens_seen / max(1e-9, sum(watch.step_seconds)), 1),
-            "resumed_at_step": done,
-            "peak_memory": peak_memory(),
-        }
-        return self._complete(trainer.state, targets) | measures
+        return self._complete(trainer.state, targets) | self.runs.measures(trainer.state.global_step)
 
     def finish(self) -> dict[str, Any]:
         """End an interrupted run with the best checkpoint that it left."""
         from transformers import TrainerState
 
+        from werkmeister.building.trainer import best_checkpoint
+
         last = _last_checkpoint(self.checkpoints)
         if last is None:
             raise ArtefactError("there is no checkpoint to finish from", hint="run werkmeister train without --finish")
         state = TrainerState.load_from_json(str(last / "trainer_state.json"))
-        named = state.best_model_checkpoint and self.checkpoints / Path(state.best_model_checkpoint).name
-        best = named if named and named.is_dir() else last
+        best = best_checkpoint(state, self.checkpoints) or last
         self.progress.say(f"finishing with {best.name}")
         adapter = self.draft.path / "adapter"
         adapter.mkdir(exist_ok=True)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             (adapter / name).write_bytes((best / name).read_bytes())
         targets = sorted(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"])
-        return self._complete(state, targets) | {"finished_early_at_step": int(best.name.rpartition("-")[2])}
+        at = int(best.name.rpartition("-")[2])
+        return self._complete(state, targets) | self.runs.measures(at) | {"finished_early_at_step": at}
+
+    def _need_disk(self) -> None:
+        """Raise MachineError when the disk cannot hold the adapter and its checkpoints, beside those there already."""
+        from werkmeister.bases.shape import shape_of_folder
+        from werkmeister.building.estimate import adapter_parameters, training_disk
+
+        parameters = adapter_parameters(
+            shape_of_folder(self.base.folder), rank=self.settings.rank, targets=self.settings.targets
+        )
+        there = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
+        needed = training_disk(parameters, tokenizer=self.base.folder / "tokenizer.json")
+        need_disk(self.draft.path, max(0, needed - there), "training (its checkpoints and the adapter)")
 
     def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[int]]:
         from werkmeister.bases.tokens import load_tokenizer

@@ -17,6 +17,8 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
+from werkmeister.building.answer_loss import answer_loss
+from werkmeister.building.runs import Runs, read_lines
 from werkmeister.building.threads import ThreadChoice
 from werkmeister.errors import TrainingError
 from werkmeister.progress import Track
@@ -49,49 +51,53 @@ class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
         ).last_hidden_state[:, :-1]
         learnt = labels != -100
-        logits = causal.get_output_embeddings()(hidden[learnt]).float()
-        cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None)
-        if cap:
-            logits = cap * torch.tanh(logits / cap)
-        total = torch.nn.functional.cross_entropy(logits, labels[learnt], reduction="sum")
-        count = num_items_in_batch if num_items_in_batch is not None else learnt.sum()
-        return total / torch.as_tensor(count).clamp(min=1)
+        cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None) or 0.0
+        count = torch.as_tensor(num_items_in_batch if num_items_in_batch is not None else learnt.sum()).clamp(min=1)
+        return answer_loss(hidden[learnt], causal.get_output_embeddings(), labels[learnt], count, cap)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: the artefact's manifest and the dossier say it, and say it once."""
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Feeds the bar, keeps the history on disk, stops on a loss that is not finite or on Ctrl-C."""
+    """Feeds the bar, keeps history and journal on disk, stops on a loss that is not finite or on Ctrl-C."""
 
-    def __init__(self, track: Track, history: Path, stop: threading.Event, done_steps: int) -> None:
-        self.trainer: ExpertTrainer | None = None
+    def __init__(
+        self, trainer: ExpertTrainer, track: Track, history: Path, runs: Runs, stop: threading.Event, done_steps: int
+    ) -> None:
         self.finite = True
+        self.step_seconds = 0.0
+        self._trainer = trainer
         self._track = track
         self._history = history
+        self._runs = runs
         self._stop = stop
-        self.step_seconds: list[float] = []
         self._threads = ThreadChoice()
         self._shown: dict[str, str] = {}
         self._begin = time.perf_counter()
         self._last = done_steps
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Find the best checkpoint where it lies now: a resumed state names it by the path of the run that saved it."""
+        best = best_checkpoint(state, Path(args.output_dir))
+        state.best_model_checkpoint = str(best) if best else None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock of one optimizer step; evaluation and checkpoints lie between steps."""
         self._begin = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Advance the bar by one optimizer step."""
-        assert self.trainer is not None
-        self.step_seconds.append(time.perf_counter() - self._begin)
-        rate = self.trainer.tokens_seen / sum(self.step_seconds)
+        """Advance the bar by one optimizer step, and note where the run stands before anything is saved."""
+        self.step_seconds += time.perf_counter() - self._begin
         self._threads.look()
-        self._shown["tokens/s"] = f"{rate:.0f}"
+        self._shown["tokens/s"] = f"{self._trainer.tokens_seen / self.step_seconds:.0f}"
         self._track.advance(state.global_step - self._last, **self._shown)
         self._last = state.global_step
         if self._stop.is_set():
             control.should_save = True
             control.should_training_stop = True
+        if control.should_save or control.should_log:
+            self._runs.note(state.global_step, self._trainer.tokens_seen, self.step_seconds)
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -99,8 +105,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         entry = {key: value for key, value in (logs or {}).items() if key in _KEPT} | {"step": state.global_step}
         if len(entry) == 1:
             return control
-        if "loss" in entry and self.trainer is not None:
-            entry |= {"tokens": self.trainer.tokens_seen, "seconds": round(sum(self.step_seconds), 3)}
+        if "loss" in entry:
+            totals = self._runs.totals(self._trainer.tokens_seen, self.step_seconds)
+            entry |= {"tokens": totals["tokens"], "seconds": totals["training_seconds"]}
         with self._history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         for key in ("loss", "eval_loss"):
@@ -137,17 +144,17 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
 
 def read_history(path: Path, upto: int) -> list[dict[str, float]]:
     """The log lines of a run up to a step; a resumed run writes the lines after its checkpoint again."""
-    if not path.is_file():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # The line on which a kill cut the writing off.
-        if entry["step"] <= upto:
-            entries.append(entry)
-    return entries
+    return [entry for entry in read_lines(path) if entry["step"] <= upto]
+
+
+def best_checkpoint(state: Any, checkpoints: Path) -> Path | None:
+    """The checkpoint of the lowest validation loss among those that lie in `checkpoints`.
+
+    It is found by its step. The absolute path in the state is that of the run that saved it, and the expert's folder
+    may have been moved, or copied and the original left behind, since then.
+    """
+    best = checkpoints / f"checkpoint-{state.best_global_step}"
+    return best if state.best_global_step and best.is_dir() else None
 
 
 def require_finite(watch: Watch, learning_rate: float, compute: str) -> None:

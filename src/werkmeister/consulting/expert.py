@@ -11,13 +11,15 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from werkmeister.artefact import Artefact, open_artefact
 from werkmeister.chat import Conversation, Message
 from werkmeister.config import setting
-from werkmeister.engines.engine import Engine, Sampling, Token
+from werkmeister.engines.engine import Engine, Sampling, Stop, Token, stream_until
 from werkmeister.errors import ArtefactError, SettingsError
+from werkmeister.grounding import open_book
+from werkmeister.passage import Passage
 
 NOT_MEASURED = "not measured"
 
@@ -42,16 +44,19 @@ class Answer:
     `confidence` is the probability that the model gave to the least likely token of the answer, the ending one included
     (0 to 1; None for an answer without tokens). It orders answers by doubt; it is no promise of being right before it
     is calibrated. `finish` is "stop", or "length" when max_tokens cut the answer. `joules` and `cost` are None where
-    nothing measured them.
+    nothing measured them. `passages` are those that stood before the question; `cached_tokens` of the prompt were known
+    from an earlier one.
     """
 
     text: str
     citations: tuple[str, ...] = ()
+    passages: tuple[Passage, ...] = ()
     confidence: float | None
     route: str = "local"
     finish: str
     tokens: int
     prompt_tokens: int
+    cached_tokens: int = 0
     seconds: float
     first_seconds: float
     joules: float | None = None
@@ -62,11 +67,13 @@ class Answer:
         return {
             "text": self.text,
             "citations": list(self.citations),
+            "passages": [{"id": passage.id, "place": passage.place} for passage in self.passages],
             "confidence": self.confidence,
             "route": self.route,
             "finish": self.finish,
             "tokens": self.tokens,
             "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
             "seconds": round(self.seconds, 4),
             "first_seconds": round(self.first_seconds, 4),
             "joules": NOT_MEASURED if self.joules is None else self.joules,
@@ -74,11 +81,19 @@ class Answer:
         }
 
 
+class Library(Protocol):
+    """Finds what an expert is given to answer from."""
+
+    def find(self, question: str, history: Conversation) -> tuple[Sequence[Passage], str]:
+        """The passages to put before the question (none: it is asked closed-book), and the prompt's language."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expert:
     """An expert ready to answer; a context manager, since its engine holds the model in memory.
 
-    `sampling` is how it answers unless a question says otherwise; `identity` is that of the export artefact.
+    `sampling` is how it answers unless a question says otherwise; `identity` is that of the export artefact. With a
+    `library` each question is put open-book, in the form in which the expert was trained.
     """
 
     name: str
@@ -86,6 +101,7 @@ class Expert:
     system: str
     sampling: Sampling
     identity: str = ""
+    library: Library | None = None
 
     def __enter__(self) -> Expert:
         return self
@@ -94,22 +110,28 @@ class Expert:
         self.engine.close()
 
 
-def open_expert(folder: Path, *, settings: AskSettings | None = None, file: str = "", threads: int = 0) -> Expert:
-    """Load the exported model of the expert in `folder`.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is known of a built expert before its model is loaded."""
 
-    `file` is a quantisation ("Q8_0") or a file name of the export; "" takes the one that the export made its default.
-    `threads` overrides the setting. Raises ArtefactError when nothing was built, or a file is missing or changed;
-    SettingsError when the schema file is none.
-    """
-    settings = settings or AskSettings()
+    name: str
+    path: Path
+    system: str
+    sampling: Sampling
+    identity: str
+
+    def expert(self, engine: Engine) -> Expert:
+        """The expert that answers with an engine."""
+        return Expert(name=self.name, engine=engine, system=self.system, sampling=self.sampling, identity=self.identity)
+
+
+def find_expert(folder: Path, *, settings: AskSettings, file: str = "") -> Found:
+    """Check the export of the expert in `folder` and say how it answers; raises as `open_expert` does."""
     schema = _schema(folder, settings.schema)
     built = open_artefact(folder / "artefacts" / "export", "export", make_with=f"werkmeister build {folder}")
-    path = _model_file(built, file)
-    from werkmeister.engines.llama import LlamaEngine
-
-    return Expert(
+    return Found(
         name=folder.resolve().name,
-        engine=LlamaEngine(path, context_length=settings.context_length, threads=threads or settings.threads),
+        path=_model_file(built, file),
         system=built.facts["system"],
         sampling=Sampling(
             max_tokens=settings.max_tokens,
@@ -121,16 +143,34 @@ def open_expert(folder: Path, *, settings: AskSettings | None = None, file: str 
     )
 
 
+def open_expert(folder: Path, *, settings: AskSettings | None = None, file: str = "", threads: int = 0) -> Expert:
+    """Load the exported model of the expert in `folder`.
+
+    `file` is a quantisation ("Q8_0") or a file name of the export; "" takes the one that the export made its default.
+    `threads` overrides the setting. Raises ArtefactError when nothing was built, or a file is missing or changed;
+    SettingsError when the schema file is none.
+    """
+    settings = settings or AskSettings()
+    found = find_expert(folder, settings=settings, file=file)
+    from werkmeister.engines.llama import LlamaEngine
+
+    threads = threads or settings.threads
+    return found.expert(LlamaEngine(found.path, context_length=settings.context_length, threads=threads))
+
+
 def ask(expert: Expert, question: str, *, history: Conversation = (), sampling: Sampling | None = None) -> Answer:
-    """One whole answer. `history` are the turns before the question, without the system message.
+    """One whole answer. `history` are the turns before the question; a system message at its head is put behind the
+    expert's own.
 
     Raises ContextError when system message, history, question and answer do not fit the context.
     """
     started = time.perf_counter()
-    (reply,) = expert.engine.replies([_turns(expert, question, history)], sampling or expert.sampling)
+    turns, passages = prompted(expert, question, history)
+    (reply,) = expert.engine.replies([turns], sampling or expert.sampling)
     waited = time.perf_counter() - started - reply.seconds
     return Answer(
         text=reply.text,
+        passages=passages,
         confidence=confidence(reply.tokens),
         finish=reply.finish,
         tokens=reply.answer_tokens,
@@ -147,25 +187,54 @@ def stream_answer(
 
     Leaving the iterator early stops the engine's work.
     """
+    for item in stream_tokens(expert, question, history=history, sampling=sampling):
+        if isinstance(item, Answer):
+            yield item
+        elif item.text:
+            yield item.text
+
+
+def stream_tokens(
+    expert: Expert,
+    question: str,
+    *,
+    history: Conversation = (),
+    sampling: Sampling | None = None,
+    stop: Stop | None = None,
+    bare: bool = False,
+) -> Generator[Token | Answer, None, None]:
+    """Like `stream_answer` with the tokens themselves. Once `stop` was asked it ends without an Answer.
+
+    `bare` continues the text of the question as it is: no system message, no template, no library.
+    """
     started = time.perf_counter()
+    stop = stop or Stop()
+    prompt, passages = (question, ()) if bare else prompted(expert, question, history)
     given: list[Token] = []
     first = 0.0
-    for item in expert.engine.stream(_turns(expert, question, history), sampling or expert.sampling):
-        if isinstance(item, Token):
-            first = first or time.perf_counter() - started
-            given.append(item)
-            if item.text:
-                yield item.text
-            continue
-        yield Answer(
-            text="".join(token.text for token in given),
-            confidence=confidence(given),
-            finish=item.finish,
-            tokens=len(given) if item.answer_tokens is None else item.answer_tokens,
-            prompt_tokens=item.prompt_tokens,
-            seconds=time.perf_counter() - started,
-            first_seconds=first,
-        )
+    items = stream_until(expert.engine, prompt, sampling or expert.sampling, stop)
+    try:
+        for item in items:
+            if isinstance(item, Token):
+                first = first or time.perf_counter() - started
+                given.append(item)
+                yield item
+                continue
+            yield Answer(
+                text="".join(token.text for token in given),
+                passages=passages,
+                confidence=confidence(given),
+                finish=item.finish,
+                tokens=len(given) if item.answer_tokens is None else item.answer_tokens,
+                prompt_tokens=item.prompt_tokens,
+                cached_tokens=item.cached_tokens,
+                seconds=time.perf_counter() - started,
+                first_seconds=first,
+            )
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
 
 
 def confidence(tokens: Sequence[Token]) -> float | None:
@@ -175,9 +244,17 @@ def confidence(tokens: Sequence[Token]) -> float | None:
     return min(1.0, math.exp(min(token.logprob for token in tokens))) if tokens else None
 
 
-def _turns(expert: Expert, question: str, history: Conversation) -> Conversation:
-    head = (Message("system", expert.system),) if expert.system else ()
-    return (*head, *history, Message("user", question))
+def prompted(expert: Expert, question: str, history: Conversation = ()) -> tuple[Conversation, tuple[Passage, ...]]:
+    """The conversation as the engine is given it, and the passages in it. Every prompt is put together here."""
+    given = bool(history) and history[0].role == "system"
+    asked, turns = (history[0].content, history[1:]) if given else ("", history)
+    system = "\n\n".join(dict.fromkeys(text for text in (expert.system, asked) if text))
+    head = (Message("system", system),) if system else ()
+    passages: Sequence[Passage] = ()
+    if expert.library is not None:
+        passages, language = expert.library.find(question, turns)
+        question = open_book(question, passages, language)
+    return (*head, *turns, Message("user", question)), tuple(passages)
 
 
 def _model_file(built: Artefact, wanted: str) -> Path:

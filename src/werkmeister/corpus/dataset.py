@@ -1,4 +1,4 @@
-"""The stage dataset: example files in; train, valid and exam out, with a report of what was dropped and why."""
+"""The stage dataset: written pairs and example files in; train, valid and exam out, with a report on all of it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from werkmeister.artefact import Artefact, making, open_artefact, sha256_of
+from werkmeister.artefact import Artefact, making, open_artefact, read_manifest, sha256_of
 from werkmeister.bases.base import Base
 from werkmeister.chat import Example, Message, write_examples
 from werkmeister.config import as_json, setting
+from werkmeister.corpus.written_examples import Estimate, Pairs, dress_pairs, read_pairs, tell_of_pairs
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from werkmeister.corpus.shapes import Given
 
 VERSION = 1
+EXAMPLES = ("examples.jsonl",)
+"""The files of examples that are read where expert.toml names none; beside documents they need not be there."""
+
 _BATCH = 1024
 
 
@@ -30,7 +34,7 @@ class DatasetSettings:
     """Where the examples come from, and how they are divided."""
 
     files: tuple[str, ...] = setting(
-        ("examples.jsonl",),
+        EXAMPLES,
         help="files, patterns such as data/*.csv, or Hugging Face data sets (org/name, org/name:config:split)",
     )
     script: str = setting(
@@ -67,13 +71,19 @@ class DatasetSettings:
             raise ValueError(f"valid = {self.valid} and exam = {self.exam} leave too little for train")
 
 
-def dataset_inputs(expert: Path, settings: DatasetSettings, base: Base, system: str) -> dict[str, str]:
+def dataset_inputs(
+    expert: Path, settings: DatasetSettings, base: Base, system: str, *, written: bool = False
+) -> dict[str, str]:
     """What the dataset depends on: hashes of the example files, or of the script and all beside it, and the base.
 
     Fast, and never fails for a file that is missing: that is told when the stage runs. A file that only the script
-    makes is stood for by the script; a hub data set by its name.
+    makes is stood for by the script; a hub data set by its name. With `written` pairs a person's decisions count too.
     """
     inputs = {"base": base.identity, "system": system}
+    if written:
+        from werkmeister.corpus.decisions import decisions_inputs
+
+        inputs |= decisions_inputs(expert)
     if settings.script:
         from werkmeister.corpus.script import script_inputs
 
@@ -91,37 +101,79 @@ def dataset_inputs(expert: Path, settings: DatasetSettings, base: Base, system: 
 
 
 def dataset(
-    expert: Path, output: Path, settings: DatasetSettings, *, base: Base, system: str, progress: Progress
+    expert: Path,
+    output: Path,
+    settings: DatasetSettings,
+    *,
+    base: Base,
+    system: str,
+    progress: Progress,
+    documents: Path | None = None,
+    written: Path | None = None,
+    estimate: Estimate | None = None,
 ) -> Artefact:
     """Make the artefact of kind "dataset": train.jsonl, valid.jsonl, exam.jsonl, report.json, report.html.
 
-    The `system` message stands in front of every prompt that brings none of its own. Raises DataError with every
-    mistake in the files, and when too few examples are left to divide.
+    The `system` message stands in front of every prompt that brings none of its own. `written` is the artefact of the
+    stage write, whose pairs are taken beside the example files, and `documents` the one that they were written from;
+    `estimate` tells the report how long training will take. Raises DataError with every mistake in the files, and when
+    too few examples are left to divide.
     """
-    inputs = dataset_inputs(expert, settings, base, system)
+    inputs = dataset_inputs(expert, settings, base, system, written=written is not None)
+    inputs |= _identities(documents=documents, write=written)
     with making("dataset", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
         made = _script_output(expert, settings, draft.scratch, progress)
-        sources = read_files(expert, settings, progress, made=made)
+        sources = [] if _only_pairs(expert, settings, written) else read_files(expert, settings, progress, made=made)
         given, notes = _given(sources)
+        pairs = read_pairs(expert, documents, written) if written else None
         limit = min(settings.max_length or base.context_length, base.context_length)
-        kept, dropped, tokens = _clean(given, settings, base, system, limit, progress)
+        kept, dropped, tokens = _clean(given, pairs, settings, base, system, limit, progress)
         splits = _divide(kept, settings, notes)
+        near = settings.near_duplicate or 1.0
+        if pairs:
+            splits, leaks = dress_pairs(splits, pairs, near)
+            dropped += leaks
+            notes += pairs.applied.notes
         splits = {name: [_with_system(e, system) for e in examples] for name, examples in splits.items()}
-        lengths = {name: [tokens[example.source] for example in examples] for name, examples in splits.items()}
+        if pairs:
+            splits, tokens = _fit(splits, base, limit, dropped, progress)
+        lengths = {name: [tokens[_name(example)] for example in examples] for name, examples in splits.items()}
         for name, examples in splits.items():
             write_examples(draft.path / f"{name}.jsonl", examples)
         draft.facts |= _facts(splits, lengths, base, system)
         from werkmeister.corpus.report import make_report, write_report
 
-        report = make_report(
-            sources=sources, dropped=dropped, splits=splits, lengths=lengths, notes=notes, base=base, limit=limit
-        )
+        told = tell_of_pairs(pairs, splits, lengths, near, estimate) if pairs else {}
+        named: dict[str, Any] = {
+            "sources": sources,
+            "dropped": dropped,
+            "splits": splits,
+            "lengths": lengths,
+            "notes": notes,
+        }
+        report = make_report(**named, base=base, limit=limit, **told)
         write_report(report, draft.path)
-        draft.measures |= {"read": len(given), "dropped": report["dropped_counts"], "tokens": report["tokens"]}
-        for note in notes:
-            progress.say(note)
-        progress.say(_summary(len(given), dropped, splits))
+        read = len(given) + (len(pairs.bare) if pairs else 0)
+        draft.measures |= {"read": read, "dropped": report["dropped_counts"], "tokens": report["tokens"]}
+        if pairs:
+            draft.measures |= {"contamination": told["contamination"], "decisions": dict(pairs.applied.counts)}
+        for text in (*notes, _summary(read, dropped, splits)):
+            progress.say(text)
     return open_artefact(output, "dataset")
+
+
+def _identities(**artefacts: Path | None) -> dict[str, str]:
+    return {name: str(read_manifest(path)["identity"]) for name, path in artefacts.items() if path}
+
+
+def _only_pairs(expert: Path, settings: DatasetSettings, written: Path | None) -> bool:
+    """Whether there are no example files: none was named, and the default one is not there."""
+    return (
+        written is not None
+        and settings.files == EXAMPLES
+        and not settings.script
+        and not _matches(EXAMPLES[0], [expert])
+    )
 
 
 def _script_output(expert: Path, settings: DatasetSettings, scratch: Path, progress: Progress) -> Path | None:
@@ -198,30 +250,63 @@ def _given(sources: Sequence[Source]) -> tuple[list[Given], list[str]]:
 
 
 def _clean(
-    given: list[Given], settings: DatasetSettings, base: Base, system: str, limit: int, progress: Progress
-) -> tuple[list[Given], list[Dropped], dict[str, int]]:
-    """What is left after duplicates, leakage and length; what was dropped; tokens by source."""
-    from werkmeister.bases.tokens import count_tokens, load_tokenizer
+    given: list[Given],
+    pairs: Pairs | None,
+    settings: DatasetSettings,
+    base: Base,
+    system: str,
+    limit: int,
+    progress: Progress,
+) -> tuple[list[Given], list[Dropped], dict[tuple[str, str], int]]:
+    """What is left after duplicates, leakage and length; what was dropped; tokens by name.
+
+    Pairs are bare yet, and their length is looked at when they have their passages.
+    """
     from werkmeister.corpus.duplicates import LONG, Dropped, drop_exact, drop_near
 
-    kept, dropped = drop_exact(given)
+    kept, dropped = drop_exact([*given, *(pairs.bare if pairs else ())])
     kept, near = drop_near(kept, settings.near_duplicate, progress)
     dropped += near
+    brought = [one for one in kept if not one.written]
+    counts = _count([_with_system(one.example, system) for one in brought], base, progress)
+    tokens = {_name(one.example): count for one, count in zip(brought, counts, strict=True)}
+    for one in brought:
+        if tokens[_name(one.example)] > limit:
+            dropped.append(Dropped(example=one.example, reason=LONG, tokens=tokens[_name(one.example)]))
+    return [one for one in kept if one.written or tokens[_name(one.example)] <= limit], dropped, tokens
+
+
+def _count(examples: Sequence[Example], base: Base, progress: Progress) -> list[int]:
+    """The tokens of each example, prompt and answer."""
+    from werkmeister.bases.tokens import count_tokens, load_tokenizer
+
+    counts: list[int] = []
     tokenizer = load_tokenizer(base)
-    tokens: dict[str, int] = {}
-    fitting = []
-    with progress.track("count tokens", len(kept)) as track:
-        for start in range(0, len(kept), _BATCH):
-            batch = kept[start : start + _BATCH]
-            counts = count_tokens(tokenizer, [_with_system(one.example, system) for one in batch])
-            for one, count in zip(batch, counts, strict=True):
-                tokens[one.example.source] = count
-                if count > limit:
-                    dropped.append(Dropped(example=one.example, reason=LONG, tokens=count))
-                else:
-                    fitting.append(one)
+    with progress.track("count tokens", len(examples)) as track:
+        for start in range(0, len(examples), _BATCH):
+            batch = examples[start : start + _BATCH]
+            counts += count_tokens(tokenizer, batch)
             track.advance(len(batch))
-    return fitting, dropped, tokens
+    return counts
+
+
+def _name(example: Example) -> tuple[str, str]:
+    """What tells an example from every other of the dataset, with or without the system message."""
+    return example.source, example.question
+
+
+def _fit(
+    splits: Mapping[str, list[Example]], base: Base, limit: int, dropped: list[Dropped], progress: Progress
+) -> tuple[dict[str, list[Example]], dict[tuple[str, str], int]]:
+    """Splits without what is too long now that every prompt is whole, and the tokens by name."""
+    from werkmeister.corpus.duplicates import LONG, Dropped
+
+    everything = [example for examples in splits.values() for example in examples]
+    tokens = {_name(e): n for e, n in zip(everything, _count(everything, base, progress), strict=True)}
+    for example in everything:
+        if tokens[_name(example)] > limit:
+            dropped.append(Dropped(example=example, reason=LONG, tokens=tokens[_name(example)]))
+    return {name: [e for e in own if tokens[_name(e)] <= limit] for name, own in splits.items()}, tokens
 
 
 def _with_system(example: Example, system: str) -> Example:
@@ -231,9 +316,16 @@ def _with_system(example: Example, system: str) -> Example:
 
 
 def _divide(kept: Sequence[Given], settings: DatasetSettings, notes: list[str]) -> dict[str, list[Example]]:
+    """All together; but splits that the files give for what a person brought say nothing about the written pairs."""
     from werkmeister.corpus.splits import parted_groups, split
 
-    splits = split(kept, valid=settings.valid, exam=settings.exam, exam_limit=settings.exam_limit, seed=settings.seed)
+    brought, written = [one for one in kept if not one.written], [one for one in kept if one.written]
+    parts = [brought, written] if written and any(one.split for one in brought) else [kept]
+    cut = [
+        split(part, valid=settings.valid, exam=settings.exam, exam_limit=settings.exam_limit, seed=settings.seed)
+        for part in parts
+    ]
+    splits = {name: [example for one in cut for example in one[name]] for name in cut[0]}
     parted = parted_groups(splits)
     if parted:
         notes.append(f"{len(parted)} groups stand in more than one split, as the files say: {', '.join(parted[:5])}")

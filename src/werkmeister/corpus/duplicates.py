@@ -3,10 +3,14 @@
 Three rules, each deterministic and each naming the example that was kept:
 
 - *exact*: prompt and target equal after Unicode NFC and with runs of white space as one space. The first is kept.
-- *conflict*: the prompt is equal and the target is not. The target given most often is kept, the first of equals.
+- *conflict*: the prompt is equal and the target is not. A person's target is kept before a written one, then the one
+  given most often, then the first.
 - *near*: the target is equal, and the prompts' sets of character 5-grams have a Jaccard similarity at or above the
   threshold. Twins with different targets ("turn on the light", "turn off the light") are what an expert must learn to
   tell apart, and never count as near.
+
+Examples that were written from a passage hold their question alone here, and are compared with those of the same
+passage: the same question put to another passage is another example.
 
 Held-out examples win: a twin in train of an exam item, or of a valid item, is dropped from train and called leakage.
 """
@@ -51,14 +55,14 @@ def drop_exact(given: Sequence[Given]) -> tuple[list[Given], list[Dropped]]:
     keys = [_keys(one.example) for one in given]
     ranks = [_rank(one) for one in given]
     counts = Counter(keys)
-    best: dict[bytes, tuple[int, int, int]] = {}
+    best: dict[bytes, tuple[int, bool, int, int]] = {}
     for index, key in enumerate(keys):
-        candidate = (ranks[index], -counts[key], index)
+        candidate = (ranks[index], given[index].written, -counts[key], index)
         if key[0] not in best or candidate < best[key[0]]:
             best[key[0]] = candidate
     kept, dropped = [], []
     for index, one in enumerate(given):
-        winner = best[keys[index][0]][2]
+        winner = best[keys[index][0]][3]
         if winner == index:
             kept.append(one)
             continue
@@ -111,7 +115,11 @@ def shingles(example: Example) -> set[str]:
     Shorter ones would hardly see the order of words: with trigrams "turn the kitchen light on" is 0.92 alike to "turn
     on the kitchen light", with 5-grams 0.64. System messages do not count: they are the same everywhere.
     """
-    text = " ".join(message.content for message in example.prompt if message.role != "system")
+    return question_shingles(" ".join(message.content for message in example.prompt if message.role != "system"))
+
+
+def question_shingles(text: str) -> set[str]:
+    """Character 5-grams of a text: folded case, punctuation and white space as single spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = "".join(c if c.isalnum() else " " for c in folded).split()
     line = f" {' '.join(words)} " if words else f" {folded} "
@@ -155,7 +163,7 @@ def _candidates(
 
 
 def _salted(example: Example) -> list[str]:
-    salt = _digest(example.target).hex()[:12]
+    salt = _digest(f"{example.target}{_passage(example)}").hex()[:12]
     return [shingle + salt for shingle in shingles(example)]
 
 
@@ -163,7 +171,7 @@ def _same_target(given: Sequence[Given]) -> list[int]:
     """Examples whose target another has too, target by target; within one, held-out examples come first."""
     groups: defaultdict[bytes, list[int]] = defaultdict(list)
     for index, one in enumerate(given):
-        groups[_digest(one.example.target)].append(index)
+        groups[_digest(f"{one.example.target}{_passage(one.example)}")].append(index)
     together = [sorted(group, key=lambda index: (_rank(given[index]), index)) for group in groups.values()]
     return [index for group in together if len(group) > 1 for index in group]
 
@@ -175,7 +183,11 @@ def _rank(one: Given) -> int:
 
 def _keys(example: Example) -> tuple[bytes, bytes]:
     prompt = "\0".join(f"{message.role}\0{message.content}" for message in example.prompt)
-    return _digest(prompt), _digest(example.target)
+    return _digest(prompt + _passage(example)), _digest(example.target)
+
+
+def _passage(example: Example) -> str:
+    return f"\0passage {example.passage}" if example.passage else ""
 
 
 def _digest(text: str) -> bytes:

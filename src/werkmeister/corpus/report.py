@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from werkmeister.artefact import write_json
 from werkmeister.bases.base import Base
 from werkmeister.chat import Example
+from werkmeister.corpus.decisions import Applied
 from werkmeister.corpus.duplicates import CONFLICT, EXACT, LEAKAGE, LONG, NEAR, Dropped
 from werkmeister.corpus.reading import Source
+from werkmeister.corpus.reporting.origin import advise_on, describe_origin
+from werkmeister.corpus.reporting.page import write_report
+from werkmeister.corpus.written import Written
+
+__all__ = ["make_report", "percentile", "write_report"]
 
 STEPS = (EXACT, CONFLICT, NEAR, LEAKAGE, LONG)
 _SAMPLES = 3
-_LISTED_IN_PAGE = 200
-_LISTED_LABELS = 100
 
 
 def make_report(
@@ -28,10 +31,21 @@ def make_report(
     notes: Sequence[str],
     base: Base,
     limit: int,
+    written: Written | None = None,
+    applied: Applied | None = None,
+    contamination: Sequence[Mapping[str, Any]] = (),
+    training_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """The report as the JSON object that report.json holds; every dropped example is in it."""
+    """The report as the JSON object that report.json holds; every dropped example is in it.
+
+    `written` and `applied` are given when examples were made from documents or prompts: the report then tells how.
+    `contamination` are measured figures between train and the held-out splits ({"what", "n", "of"}), and
+    `training_seconds` an estimate where one was made.
+    """
+    origin = describe_origin(written, applied, contamination) if written and applied else None
+    advice = advise_on(splits, base.context_length, written, applied, origin)
     reasons = Counter(one.reason for one in dropped)
-    read = sum(len(source.given) for source in sources)
+    read = sum(len(examples) for examples in splits.values()) + len(dropped)
     funnel, left = [{"step": "read", "dropped": 0, "left": read}], read
     for step in STEPS:
         left -= reasons[step]
@@ -52,34 +66,11 @@ def make_report(
         "lengths": {name: list(counts) for name, counts in lengths.items()},
         "samples": {name: [e.record() for e in _spread(examples)] for name, examples in splits.items()},
         "notes": list(notes),
+        "advice": asdict(advice),
+        "training_seconds": training_seconds,
+        "origin": origin,
         "dropped": [_line(one) for one in dropped],
     }
-
-
-def write_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Write report.json, and report.html: one page that stands alone and lists the first drops of each reason."""
-    import jinja2
-
-    from werkmeister.drawing import histogram
-
-    write_json(folder / "report.json", report)
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    listed = {step: [d for d in report["dropped"] if d["reason"] == step] for step in STEPS}
-    picture = histogram(
-        report["lengths"], title=f"Length of the examples in tokens of {report['base']}", x_label="tokens"
-    )
-    labels = sorted(report["labels"].items(), key=lambda item: (-sum(item[1].values()), item[0]))
-    text = page.get_template("report.html").render(
-        report=report,
-        names=list(report["splits"]),
-        listed={step: rows[:_LISTED_IN_PAGE] for step, rows in listed.items() if rows},
-        more={step: max(0, len(rows) - _LISTED_IN_PAGE) for step, rows in listed.items()},
-        labels=labels[:_LISTED_LABELS],
-        more_labels=max(0, len(labels) - _LISTED_LABELS),
-        picture=picture,
-    )
-    (folder / "report.html").write_text(text, encoding="utf-8", newline="\n")
 
 
 def percentile(counts: Sequence[int], share: float) -> int:

@@ -19,15 +19,17 @@ from werkmeister.progress import Progress
 _SHOWN = 12
 
 
-def run_script(expert: Path, script: str, args: Sequence[str], output: Path, progress: Progress) -> None:
+def run_script(
+    expert: Path, script: str, args: Sequence[str], output: Path, progress: Progress, *, table: str = "dataset"
+) -> None:
     """Run `python SCRIPT OUTPUT *args` in the expert's folder; each line that it prints is said.
 
-    `output` is an empty folder for its files. Raises DataError with the last lines of its stderr when it fails, and
+    `output` is an empty folder for its files; `table` is the one of expert.toml that names the script. Raises DataError with the last lines of its stderr when it fails, and
     names the install command when an import is missing.
     """
     path = expert / script
     if not path.is_file():
-        raise DataError(f"there is no script {path}", hint="correct dataset.script in expert.toml")
+        raise DataError(f"there is no script {path}", hint=f"correct {table}.script in expert.toml")
     command = [sys.executable, str(path.resolve()), str(output.resolve()), *args]
     with tempfile.TemporaryFile() as errors, progress.track(f"run {script}", None) as track:
         process = subprocess.Popen(

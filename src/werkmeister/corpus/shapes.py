@@ -57,10 +57,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An example as a file gives it; `split` is "" where the file does not say."""
+    """An example as a file gives it; `split` is "" where the file does not say.
+
+    `written` says that the stage write made it, and no person's file.
+    """
 
     example: Example
     split: str = ""
+    written: bool = False
 
 
 def split_named(word: str) -> str:

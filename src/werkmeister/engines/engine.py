@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from werkmeister.chat import Conversation
+from werkmeister.errors import EngineError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How an answer is drawn: temperature 0 is greedy; `schema` is a JSON schema that the answer must fulfil."""
+    """How an answer is drawn: temperature 0 is greedy; `schema` is a JSON schema that the answer must fulfil.
+
+    `alternatives` is how many of the likeliest tokens are told for each place of the answer.
+    """
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -20,6 +25,7 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    alternatives: int = 0
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,13 @@ class Token:
 
     That is the softmax over the whole vocabulary of the model's own logits: no temperature, top_p, bias or schema.
     `text` is empty for the token that ends the answer, and may be while a character that spans several tokens or a
-    possible stop text is incomplete.
+    possible stop text is incomplete. `alternatives` are the likeliest tokens at this place and their logprobs, where
+    they were asked for.
     """
 
     text: str
     logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +63,44 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The last item of a stream; `answer_tokens` counts all tokens made (None: as many as were streamed)."""
+    """The last item of a stream; `answer_tokens` counts all tokens made (None: as many as were streamed).
+
+    `cached_tokens` of the prompt were not computed again, since an earlier prompt began with them.
+    """
 
     finish: str
     prompt_tokens: int
     answer_tokens: int | None = None
+    cached_tokens: int = 0
+
+
+class Stop:
+    """Ends a stream from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._called: list[Callable[[], None]] = []
+        self._asked = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether the stream is to end."""
+        return self._asked
+
+    def ask(self) -> None:
+        """Let the stream end as soon as its engine can; asking again changes nothing."""
+        with self._lock:
+            called, self._called, self._asked = self._called, [], True
+        for function in called:
+            function()
+
+    def then(self, function: Callable[[], None]) -> None:
+        """Call `function` once when asked, from the thread that asks; at once when that has happened."""
+        with self._lock:
+            if not self._asked:
+                self._called.append(function)
+                return
+        function()
 
 
 class Engine(Protocol):
@@ -85,6 +126,14 @@ class Engine(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+@runtime_checkable
+class Stoppable(Protocol):
+    """An engine whose streams end between two tokens and while a prompt is computed, and that continues bare text."""
+
+    def stream_until(self, prompt: Conversation | str, sampling: Sampling, stop: Stop) -> Iterator[Token | Finished]:
+        """Like Engine.stream; once `stop` was asked it ends soon, without a Finished. A text is continued as it is."""
+
+
 class Inspectable(Protocol):
     """What the parity gate compares between two engines that hold the same model."""
 
@@ -93,6 +142,30 @@ class Inspectable(Protocol):
 
     def next_logprobs(self, conversation: Conversation, top: int) -> dict[int, float]:
         """The `top` likeliest first tokens of the answer: token id → natural logarithm of its probability."""
+
+
+def stream_until(
+    engine: Engine, prompt: Conversation | str, sampling: Sampling, stop: Stop
+) -> Iterator[Token | Finished]:
+    """Stream from any engine until `stop` is asked; one that is not Stoppable ends after its next token.
+
+    Raises EngineError for a bare text that the engine cannot continue.
+    """
+    if isinstance(engine, Stoppable):
+        return engine.stream_until(prompt, sampling, stop)
+    if isinstance(prompt, str):
+        raise EngineError(f"{engine.name} answers conversations and cannot continue a bare text")
+    return _until(engine.stream(prompt, sampling), stop)
+
+
+def _until(items: Iterator[Token | Finished], stop: Stop) -> Iterator[Token | Finished]:
+    try:
+        while not stop.asked and (item := next(items, None)) is not None:
+            yield item
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
 
 
 def collect(stream: Iterable[Token | Finished], started: float | None = None) -> Reply:

@@ -13,16 +13,17 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from werkmeister.bases.gguf_header import GgufHeader, read_gguf_header
 from werkmeister.bases.templates import TemplateRefusal, render
 from werkmeister.chat import Conversation, messages_json
-from werkmeister.engines.engine import Finished, Reply, Sampling, Token
+from werkmeister.engines.engine import Finished, Reply, Sampling, Stop, Token
 from werkmeister.engines.llama_server import start_server
 from werkmeister.engines.stopping import StopTexts
-from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError, WerkmeisterError
+from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError, SchemaError, WerkmeisterError
 from werkmeister.machine import threads_by_load
 
 USUAL_CONTEXT = 8192
@@ -34,11 +35,12 @@ _NO_JSON = "Z"  # no JSON text begins with it
 
 
 class LlamaEngine:
-    """A GGUF file under llama.cpp on the CPU. Satisfies Engine and Inspectable.
+    """A GGUF file under llama.cpp on the CPU. Satisfies Engine, Stoppable and Inspectable.
 
     `context_length` is in tokens a conversation, 0 for the model's own up to `USUAL_CONTEXT`; memory grows with
     `context_length * slots`. `threads` 0 means by load. `slots` is how many conversations `replies` answers at a time.
     `adapter` is a LoRA adapter in GGUF form, in force for every answer. `template` replaces the file's chat template.
+    `cache` is the memory in MiB for the computed prompts of conversations that hold no slot at the moment.
 
     A Token's logprob is llama.cpp's pre-sampling value: the softmax of the raw logits. Tokens that leave a UTF-8
     character incomplete have none (they are counted in `answer_tokens`). A schema's answer is one line of JSON with the
@@ -58,6 +60,7 @@ class LlamaEngine:
         slots: int = 1,
         adapter: Path | None = None,
         template: str | None = None,
+        cache: int = 0,
     ) -> None:
         started = time.perf_counter()
         header = _header(path, "model")
@@ -78,7 +81,9 @@ class LlamaEngine:
         # The full list goes with every request: one that omits it would be answered from another adapter's cache.
         self._lora = [{"id": 0, "scale": 1.0}] if adapter else []
         self._server: Any
-        self._server, self._tokeniser = start_server(path, adapter, self.context_length, self.threads, self.slots)
+        self._server, self._tokeniser = start_server(
+            path, adapter, self.context_length, self.threads, self.slots, cache
+        )
         # What llama.cpp puts in front of every prompt: the begin token, where the model was trained with one.
         self._begin = self._tokeniser.ids("", special=True)[:1]
         self._checked: set[str] = set()
@@ -106,6 +111,9 @@ class LlamaEngine:
                 f"the chat template of {self.name} refuses a conversation of the turns {roles}: {error}",
                 hint="let user and assistant take turns, after at most one system message",
             ) from error
+        return self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
         ids = self._tokeniser.ids(text)
         return ids if ids[:1] == self._begin else self._begin + ids
 
@@ -133,8 +141,13 @@ class LlamaEngine:
         Raises ContextError at once when prompt and max_tokens do not fit, EngineError when the schema is none that
         llama.cpp can enforce.
         """
-        request = self._prepared(conversation, sampling) | {"stream": True, "stop": []}
-        return self._stream(request, StopTexts(sampling.stop))
+        return self.stream_until(conversation, sampling, Stop())
+
+    def stream_until(self, prompt: Conversation | str, sampling: Sampling, stop: Stop) -> Iterator[Token | Finished]:
+        """Like `stream`, until `stop` is asked: after a token, or between two portions (512 tokens) of the prompt."""
+        # Reports of the prompt's progress are what can be answered with "stop" before the first token.
+        request = self._prepared(prompt, sampling) | {"stream": True, "stop": [], "return_progress": True}
+        return self._stream(request, StopTexts(sampling.stop), stop)
 
     def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Reply]:
         """Answer in order, `slots` at a time. The first failure raises, naming the conversation that it befell.
@@ -193,9 +206,10 @@ class LlamaEngine:
             seconds=seconds,
         )
 
-    def _prepared(self, conversation: Conversation, sampling: Sampling) -> dict[str, Any]:
-        """The request for a conversation, when it fits and its schema can be enforced."""
-        ids = self.prompt_ids(conversation)
+    def _prepared(self, prompt: Conversation | str, sampling: Sampling) -> dict[str, Any]:
+        """The request for a conversation or a bare text, when it fits and its schema can be enforced."""
+        self._open_server()
+        ids = self._ids(prompt) if isinstance(prompt, str) else self.prompt_ids(prompt)
         self._check_room(len(ids), sampling.max_tokens)
         if sampling.schema is not None:
             self._check_schema(sampling.schema)
@@ -214,12 +228,12 @@ class LlamaEngine:
             "samplers": ["temperature", "top_p"] if sampling.temperature > 0 else ["top_k"],
             "seed": sampling.seed,
             "stop": list(sampling.stop),
-            "n_probs": 1,
+            "n_probs": max(1, sampling.alternatives),
             "cache_prompt": True,
             "lora": self._lora,
         } | ({"grammar": _grammar(sampling.schema)} if sampling.schema is not None else {})
 
-    def _stream(self, request: dict[str, Any], texts: StopTexts) -> Iterator[Token | Finished]:
+    def _stream(self, request: dict[str, Any], texts: StopTexts, stop: Stop) -> Iterator[Token | Finished]:
         # The native call blocks, swallows exceptions of its callback, and so would swallow Ctrl-C: it gets a thread.
         server = self._open_server()
         chunks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -227,7 +241,7 @@ class LlamaEngine:
 
         def on_chunk(chunk: dict[str, Any]) -> bool:
             chunks.put(chunk)
-            return left.is_set()
+            return left.is_set() or stop.asked
 
         def work() -> None:
             try:
@@ -238,7 +252,10 @@ class LlamaEngine:
         worker = threading.Thread(target=work, name="llama.cpp", daemon=True)
         worker.start()
         try:
-            yield from _items(chunks, len(request["prompt"]), texts)
+            for item in _items(chunks, request, texts, stop):
+                if stop.asked:
+                    return
+                yield item
         finally:
             left.set()
             worker.join()
@@ -275,7 +292,7 @@ class LlamaEngine:
             "logit_bias": [[forced[-1], _SURE]],
         }
         if self._call(request)["choices"][0]["text"].strip().startswith(_NO_JSON):
-            raise EngineError(
+            raise SchemaError(
                 f"llama.cpp cannot enforce the schema {_short(json.dumps(schema))}",
                 hint="use types, properties, enum, items and required; avoid unknown formats and look-around patterns",
             )
@@ -295,34 +312,38 @@ def _grammar(schema: Mapping[str, Any]) -> str:
 
 
 def _items(
-    chunks: queue.SimpleQueue[dict[str, Any] | None], prompt_tokens: int, texts: StopTexts
+    chunks: queue.SimpleQueue[dict[str, Any] | None], request: dict[str, Any], texts: StopTexts, stop: Stop
 ) -> Iterator[Token | Finished]:
     held: list[Token] = []  # the newest token, while its text may become a stop text
-    count = 0
+    count = cached = 0
     while (chunk := _next(chunks)) is not None:
         if "error" in chunk:
             raise _native_error(chunk)
+        cached = chunk.get("prompt_progress", {}).get("cache", cached)
+        end = Finished(finish="stop", prompt_tokens=len(request["prompt"]), answer_tokens=count, cached_tokens=cached)
         choice = chunk["choices"][0]
         if choice["finish_reason"] is not None:
-            yield from (Token(token.text + texts.rest(), token.logprob) for token in held)
-            yield Finished(
-                finish=choice["finish_reason"],
-                prompt_tokens=prompt_tokens,
-                answer_tokens=chunk["usage"]["completion_tokens"],
-            )
+            yield from (replace(token, text=token.text + texts.rest()) for token in held)
+            yield replace(end, finish=choice["finish_reason"], answer_tokens=chunk["usage"]["completion_tokens"])
             return
         for entry in (choice["logprobs"] or {}).get("content", ()):
             count += 1
             text, stopped = texts.push(entry["token"])
             yield from held
-            held = [Token(text, entry["logprob"])]
+            held = [Token(text, entry["logprob"], _alternatives(entry) if request["n_probs"] > 1 else ())]
             if stopped or not texts.holding:
                 yield from held
                 held = []
             if stopped:
-                yield Finished(finish="stop", prompt_tokens=prompt_tokens, answer_tokens=count)
+                yield replace(end, answer_tokens=count)
                 return
+    if stop.asked:
+        return
     raise EngineError("llama.cpp ended an answer without saying why", hint="run it again; report it if it stays")
+
+
+def _alternatives(entry: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    return tuple((other["token"], other["logprob"]) for other in entry["top_logprobs"])
 
 
 def _next(chunks: queue.SimpleQueue[dict[str, Any] | None]) -> dict[str, Any] | None:

@@ -18,20 +18,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from werkmeister.errors import EngineError
+from werkmeister.errors import EngineError, MachineError
 
 
-def start_server(path: Path, adapter: Path | None, context: int, threads: int, slots: int) -> tuple[Any, Tokeniser]:
+def start_server(
+    path: Path, adapter: Path | None, context: int, threads: int, slots: int, cache: int = 0
+) -> tuple[Any, Tokeniser]:
     """A running `xllamacpp.Server` for a file that was checked to be whole, and its tokeniser.
 
-    `context` is in tokens a slot. Raises EngineError with llama.cpp's reason when it refuses the file.
+    `context` is in tokens a slot, `cache` in MiB (0: none). Raises EngineError with llama.cpp's reason when it
+    refuses the file, MachineError when xllamacpp is not installed.
     """
     # Waiting OpenMP threads that spin take the core from whoever else needs it; read when the library loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         import xllamacpp
     except ImportError as error:
-        raise EngineError("xllamacpp is not installed", hint='pip install "werkmeister[run]"') from error
+        raise MachineError("xllamacpp is not installed", hint='pip install "werkmeister[run]"') from error
 
     key = secrets.token_hex(16)
     parameters = xllamacpp.CommonParams()
@@ -42,7 +45,8 @@ def start_server(path: Path, adapter: Path | None, context: int, threads: int, s
     parameters.ctx_shift = False
     parameters.fit_params = False
     parameters.warmup = False
-    parameters.cache_ram_mib = 0  # a prompt cache of up to 8 GB beside the slots' own
+    parameters.cache_ram_mib = cache  # beside the slots' own; llama.cpp itself would take up to 8 GB
+    parameters.n_batch = parameters.n_ubatch  # a prompt can be stopped, and other slots go on, between two batches
     parameters.n_ctx_checkpoints = 2  # each holds a whole sliding window: 32 of them are gigabytes on Gemma 3
     parameters.api_keys = [key]
     parameters.ui = False

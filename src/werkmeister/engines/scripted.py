@@ -6,9 +6,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
-from werkmeister.chat import Conversation
-from werkmeister.engines.engine import Finished, Reply, Sampling, Token, reply
+from werkmeister.chat import Conversation, Message
+from werkmeister.engines.engine import Finished, Reply, Sampling, Stop, Token, reply
 from werkmeister.errors import ContextError, EngineError
 
 Script = Mapping[str, str] | Callable[[Conversation], str]
@@ -27,8 +28,10 @@ class ScriptedEngine:
     ends it, unless `max_tokens` or a stop text cuts it; each token has the logprob that `logprobs` gives for its
     text, or `logprob`. A prompt has one token a word. Temperature, seed and schema change nothing.
 
+    Asked for alternatives, it tells the token itself alone. A bare text is answered like a question.
+
     `fail_on` are questions that raise EngineError instead; `seconds_a_token` makes it slow. `asked` keeps every
-    conversation and sampling that came in. Satisfies Engine.
+    conversation and sampling that came in. Satisfies Engine and Stoppable.
     """
 
     script: Script
@@ -59,6 +62,11 @@ class ScriptedEngine:
             )
         return self._stream(self._answer(conversation), prompt, sampling)
 
+    def stream_until(self, prompt: Conversation | str, sampling: Sampling, stop: Stop) -> Iterator[Token | Finished]:
+        """Like `stream`; ends after the token during which `stop` was asked."""
+        turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+        return takewhile(lambda _: not stop.asked, self.stream(turns, sampling))
+
     def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Reply]:
         """Answer one after the other."""
         for conversation in conversations:
@@ -88,7 +96,8 @@ class ScriptedEngine:
         for piece in given:
             if self.seconds_a_token:
                 time.sleep(self.seconds_a_token)
-            yield Token(piece, self.logprobs.get(piece, self.logprob))
+            logprob = self.logprobs.get(piece, self.logprob)
+            yield Token(piece, logprob, ((piece, logprob),) if sampling.alternatives else ())
         yield Finished(
             finish="stop" if len(given) == len(pieces) else "length", prompt_tokens=prompt, answer_tokens=len(given)
         )

@@ -12,8 +12,8 @@ from typing import Any
 from werkmeister.chat import Conversation, read_examples
 from werkmeister.engines.engine import Engine, Reply, Sampling, reply
 
-# Speed is measured on answers that had the machine to themselves; the rest may be batched.
-_ALONE = 4
+ALONE = 4
+"""Speed is measured on so many answers that had the machine to themselves; the rest may be batched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +57,12 @@ def from_engine(
     """An answerer made of an open engine: a few answers alone, for the speed, and the rest as fast as it can."""
 
     def replies(conversations: Sequence[Conversation]) -> Iterator[Reply]:
-        for conversation in islice(conversations, _ALONE):
+        for conversation in islice(conversations, ALONE):
             yield reply(engine, conversation, sampling)
-        if len(conversations) > _ALONE:
-            yield from engine.replies(conversations[_ALONE:], sampling)
+        if len(conversations) > ALONE:
+            yield from engine.replies(conversations[ALONE:], sampling)
 
-    return Answerer(name=name, replies=replies, alone=_ALONE, bytes=bytes, load_seconds=load_seconds, about=about)
+    return Answerer(name=name, replies=replies, alone=ALONE, bytes=bytes, load_seconds=load_seconds, about=about)
 
 
 def plain_reply(text: str, seconds: float) -> Reply:
@@ -112,8 +112,10 @@ def _transformers(name: str, options: Mapping[str, Any]) -> Answerer:
 
 def _baseline(name: str, options: Mapping[str, Any]) -> Answerer:
     from werkmeister.examining.baseline import fit_baseline
+    from werkmeister.examining.extracting import fit_extract, reads_passages
 
-    return fit_baseline(list(read_examples(Path(options["train"]))), name=name)
+    train = list(read_examples(Path(options["train"])))
+    return (fit_extract if reads_passages(train) else fit_baseline)(train, name=name)
 
 
 def _scripted(name: str, options: Mapping[str, Any]) -> Answerer:

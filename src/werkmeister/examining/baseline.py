@@ -30,7 +30,7 @@ def fit_baseline(train: Sequence[Example], *, name: str = "baseline") -> Answere
         raise DataError("the plain baseline needs training examples, and there are none")
     begin = time.perf_counter()
     targets = [example.target for example in train]
-    vectors, matrix = _weighed(train)
+    vectors, matrix = weighed([_text(example.prompt) for example in train])
     classes = Counter(targets)
     few = 1 < len(classes) <= min(_MOST_CLASSES, len(targets) // _REPEATS)
     answers = _classifier(matrix, targets) if few else _lookup(matrix, targets)
@@ -48,7 +48,7 @@ def fit_baseline(train: Sequence[Example], *, name: str = "baseline") -> Answere
 
 def most_similar(train: Sequence[Example], prompts: Sequence[Conversation], count: int) -> list[list[Example]]:
     """For each prompt the `count` training examples with the most similar prompts, the most similar one last."""
-    vectors, matrix = _weighed(train)
+    vectors, matrix = weighed([_text(example.prompt) for example in train])
     found = []
     for start in range(0, len(prompts), _AT_ONCE):
         likeness = (vectors.transform([_text(p) for p in prompts[start : start + _AT_ONCE]]) @ matrix.T).toarray()
@@ -58,14 +58,14 @@ def most_similar(train: Sequence[Example], prompts: Sequence[Conversation], coun
     return found
 
 
-def _weighed(train: Sequence[Example]) -> tuple[Any, Any]:
+def weighed(texts: Sequence[str]) -> tuple[Any, Any]:
+    """A vectoriser (words, word pairs, letter groups) fitted to the texts, and their matrix of unit rows."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
 
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+", sublinear_tf=True)
     letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=200_000)
     both = FeatureUnion([("words", words), ("letters", letters)])
-    texts = [_text(example.prompt) for example in train]
     try:
         return both, both.fit_transform(texts)
     except ValueError:

@@ -40,7 +40,9 @@ class ExamSettings:
     """How the expert is examined."""
 
     mark: str = setting(
-        AUTO, help="how an answer is graded; auto: json, label or token_f1, by the targets", choices=(AUTO, *MARKS)
+        AUTO,
+        help="how an answer is graded; auto: json, grounded (from documents), label or token_f1, by the examples",
+        choices=(AUTO, *MARKS),
     )
     limit: int = setting(200, help="examples of each part that are put; 0: all", low=0)
     base_limit: int = setting(
@@ -96,14 +98,14 @@ def exam(
         )
     with making("exam", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
         training = list(read_examples(data.file("train.jsonl")))
-        marking, why = choose_mark(settings.mark, [example.target for example in (*pool, *training)])
+        marking, why = choose_mark(settings.mark, (*pool, *training))
         progress.say(f"mark: {marking.name} ({why})")
         base = (
             find_same_base(data.facts["base"], expert=expert, progress=progress)
             if needs_base(names, settings.max_tokens)
             else None
         )
-        room = measure_room(data, base, (*pool, *training), names, settings.max_tokens, settings.shots, progress)
+        room = measure_room(data, base, pool, training, names, settings.max_tokens, settings.shots, progress)
         chosen = results.choose_examples(pool, settings.limit, settings.seed)
         fewer = results.choose_examples(chosen, settings.base_limit, settings.seed)
         sittings = []
@@ -141,7 +143,7 @@ def take_exam(
     """
     if not examples:
         raise DataError("an exam needs examples, and there are none")
-    marking, why = choose_mark(mark, [example.target for example in examples])
+    marking, why = choose_mark(mark, examples)
     examples = list({example.id: example for example in examples}.values())
     sittings = [sit_exam(answerer, examples, marking, progress=progress or Silent()) for answerer in answerers]
     found = _result(sittings, marking, examples, margin, seed, reference)

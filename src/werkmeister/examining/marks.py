@@ -14,6 +14,7 @@ from typing import Any
 
 from werkmeister.chat import Example
 from werkmeister.errors import SettingsError
+from werkmeister.grounding import is_learnt_refusal, is_refusal
 
 AUTO = "auto"
 _MISSING = object()
@@ -42,12 +43,16 @@ MarkFunction = Callable[[str, Example], Mark]
 
 @dataclass(frozen=True, kw_only=True)
 class Marking:
-    """A kind of mark: `graded` says that scores lie between 0 and 1 and not only on them; `meaning` is one sentence."""
+    """A kind of mark: `graded` says that scores lie between 0 and 1 and not only on them; `meaning` is one sentence.
+
+    `clustered` says that examples of one group are not independent, and intervals are those of `clusters`.
+    """
 
     name: str
     function: MarkFunction
     graded: bool
     meaning: str
+    clustered: bool = False
 
     def __call__(self, answer: str, example: Example) -> Mark:
         """Grade one answer."""
@@ -109,6 +114,21 @@ def token_f1(answer: str, example: Example) -> Mark:
     return Mark(2 * common / (len(got) + len(expected)), {"precision": precision, "recall": recall})
 
 
+def grounded(answer: str, example: Example) -> Mark:
+    """Token F1 where the target is an answer; where it is a learnt refusal, 1 when the answer abstains and else 0.
+
+    The detail holds `answerable` and `refused`: whether the answer abstains. An answer that reads like a refusal is
+    none where the target itself reads so ("not specified by the maker"), unless it is the learnt sentence.
+    """
+    refused = is_refusal(answer)
+    if is_learnt_refusal(example.target):
+        return Mark(float(refused), {"answerable": False, "refused": refused})
+    if refused and is_refusal(example.target):
+        refused = is_learnt_refusal(answer)
+    likeness = token_f1(answer, example)
+    return Mark(likeness.score, {"answerable": True, "refused": refused, **likeness.detail})
+
+
 def label(answer: str, example: Example) -> Mark:
     """1 when the answer names the target's class: compared without case, and without white space, quotes and
     punctuation at the ends."""
@@ -138,22 +158,30 @@ MARKS: Mapping[str, Marking] = {
             graded=True,
             meaning="F1 of the words shared with the target, without articles and punctuation",
         ),
+        Marking(
+            name="grounded",
+            function=grounded,
+            graded=True,
+            meaning="token F1 for what can be answered; for what cannot, 1 when the answer abstains and 0 when it does "
+            "not",
+            clustered=True,
+        ),
         Marking(name="label", function=label, graded=False, meaning="the answer names the right class"),
     )
 }
 
 
-def choose_mark(name: str, targets: Sequence[str]) -> tuple[Marking, str]:
-    """The marking of that name, or for "auto" the one that fits the targets, and why in a few words.
+def choose_mark(name: str, examples: Sequence[Example]) -> tuple[Marking, str]:
+    """The marking of that name, or for "auto" the one that fits the examples, and why in a few words.
 
     Raises SettingsError for an unknown name, and for `json` where a target is not JSON.
     """
     if name == AUTO:
-        return _fitting(targets)
+        return _fitting(examples)
     if name not in MARKS:
         raise SettingsError(f"there is no mark {name!r}", hint=f"use one of: {', '.join((AUTO, *MARKS))}")
     if name == "json":
-        bad = next((target for target in targets if not _is_json(target)), None)
+        bad = next((example.target for example in examples if not _is_json(example.target)), None)
         if bad is not None:
             raise SettingsError(
                 f"exam.mark = 'json' needs JSON targets, and this one is not: {bad[:80]!r}",
@@ -178,9 +206,14 @@ def parse_json(text: str) -> Any:
         raise ValueError("a number is out of range") from error
 
 
-def _fitting(targets: Sequence[str]) -> tuple[Marking, str]:
+def _fitting(examples: Sequence[Example]) -> tuple[Marking, str]:
+    targets = [example.target for example in examples]
     if targets and all(_is_json(target, (dict, list)) for target in targets):
         return MARKS["json"], "every target is a JSON object or list"
+    if any(is_learnt_refusal(target) for target in targets):
+        return MARKS["grounded"], "some targets are the learnt refusal"
+    if any(example.evidence for example in examples):
+        return MARKS["grounded"], "answers have their evidence in documents"
     classes = Counter(label_of(target) for target in targets)
     few = 1 < len(classes) <= min(_LABEL_CLASSES, len(targets) // _LABEL_REPEATS)
     if few and max(len(name) for name in classes) <= _LABEL_LENGTH:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact
-from werkmeister.chat import Conversation, Example, Message
+from werkmeister.chat import Conversation, Example
 from werkmeister.errors import SettingsError
 from werkmeister.examining.results import RIVALS
+from werkmeister.examining.shots import choose_shots, short_examples, with_shots
 from werkmeister.examining.sitting import Job
 from werkmeister.machine import threads_by_load
 from werkmeister.progress import Progress
@@ -69,7 +70,8 @@ def needs_base(names: Sequence[str], max_tokens: int) -> bool:
 def measure_room(
     data: Artefact,
     base: Base | None,
-    examples: Sequence[Example],
+    pool: Sequence[Example],
+    training: Sequence[Example],
     names: Sequence[str],
     max_tokens: int,
     shots: int,
@@ -78,14 +80,16 @@ def measure_room(
     """Derive the longest answer from the longest target, and how many examples fit a few-shot prompt."""
     most = max_tokens
     if not most and base:
-        longest = _longest(base, sorted({example.target for example in examples}))
+        longest = _longest(base, sorted({example.target for example in (*pool, *training)}))
         most = round(longest * 1.25) + 8
         progress.say(f"longest answer: {most} tokens (the longest target has {longest})")
     limit, one = data.facts["base"]["context_length"], data.facts["longest_tokens"]
-    fitting = max(0, min(shots, (limit - most) // max(1, one) - 1))
+    short = short_examples(training) if shots and base and FEW_SHOT in names else []
+    shot = _longest_example(base, short) if base and short else one
+    fitting = max(0, min(shots, (limit - most - one) // max(1, shot)))
     if fitting < shots and FEW_SHOT in names:
         progress.say(f"{fitting} instead of {shots} examples fit the prompt of '{FEW_SHOT}'")
-    needed = one * (1 + fitting) + most
+    needed = one + fitting * shot + most
     context = 0 if needed <= _USUAL_CONTEXT else min(limit, needed)
     return Room(base=base, max_tokens=most, shots=fitting, context=context, threads=threads_by_load())
 
@@ -113,25 +117,19 @@ def take_seat(name: str, room: Room, exported: Artefact, trained: Artefact, data
 def conversations(asked: Sequence[Example], training: Sequence[Example], shots: int) -> Mapping[str, Conversation]:
     """What is put for each example, by its id: its prompt, with `shots` training examples as turns before the question.
 
-    They are the training examples with the most similar prompts (TF-IDF), the most similar one last: the strongest
-    prompt that costs no training, so that the comparison is fair.
+    Which ones says `shots.choose_shots`.
     """
     if not shots:
         return {example.id: example.prompt for example in asked}
-    from werkmeister.examining.baseline import most_similar
-
-    found = most_similar(training, [example.prompt for example in asked], shots)
-    return {example.id: _with_shots(example.prompt, near) for example, near in zip(asked, found, strict=True)}
+    found = choose_shots(asked, training, shots)
+    return {example.id: with_shots(example.prompt, near) for example, near in zip(asked, found, strict=True)}
 
 
-def _with_shots(prompt: Conversation, near: Sequence[Example]) -> Conversation:
-    head = tuple(message for message in prompt if message.role == "system")
-    turns = tuple(
-        message
-        for example in near
-        for message in (*(m for m in example.prompt if m.role != "system"), Message("assistant", example.target))
-    )
-    return (*head, *turns, *prompt[len(head) :])
+def _longest_example(base: Base, examples: Sequence[Example]) -> int:
+    """The length of the longest example in tokens of the base, prompt and target together."""
+    from werkmeister.bases.tokens import count_tokens, load_tokenizer
+
+    return max(count_tokens(load_tokenizer(base), examples))
 
 
 def _longest(base: Base, targets: Sequence[str]) -> int:

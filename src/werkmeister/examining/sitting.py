@@ -15,8 +15,9 @@ from werkmeister import errors
 from werkmeister.artefact import write_json
 from werkmeister.chat import Conversation, Example, messages_json
 from werkmeister.errors import EngineError, WerkmeisterError
-from werkmeister.examining.answering import Answerer
+from werkmeister.examining.answering import ALONE, Answerer
 from werkmeister.examining.marks import Mark, Marking
+from werkmeister.grounding import read_open_book
 from werkmeister.progress import Progress, Silent, Track
 
 Row = dict[str, Any]
@@ -88,7 +89,7 @@ def sit_apart(
     record, facts = folder / "answers.jsonl", folder / "facts.json"
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_record(record)
-    missing = [example for example in examples if example.id not in rows]
+    missing = by_passage([example for example in examples if example.id not in rows])
     with (progress or Silent()).track(f"exam: {job.name}", len(examples)) as track:
         kept = list(_watched(((e, rows[e.id]) for e in examples if e.id in rows), marking, track))
         if missing or not facts.is_file():
@@ -107,6 +108,23 @@ def sit_apart(
     if len(kept) != len(examples):
         raise EngineError(f"{job.name} gave {len(kept)} answers to {len(examples)} questions of the exam")
     return _sitting(job.name, kept, json.loads(facts.read_text(encoding="utf-8")))
+
+
+def by_passage(examples: Sequence[Example]) -> list[Example]:
+    """The order in which an engine is asked: questions on one passage follow one another.
+
+    llama.cpp keeps what it computed for a common beginning, and the passage is most of a prompt. The first ones, on
+    which speed is measured, have each a passage of their own. Without passages the order stays.
+    """
+    of = {example.id: read_open_book(example.question)[0] for example in examples}
+    if not any(of.values()):
+        return list(examples)
+    order = {passage: number for number, passage in enumerate(dict.fromkeys(of.values()))}
+    alone = {passage: example for example in reversed(examples) if (passage := of[example.id])}
+    first = list(alone.values())[::-1][:ALONE]
+    leading = {example.id for example in first}
+    rest = [example for example in examples if example.id not in leading]
+    return [*first, *sorted(rest, key=lambda example: order[of[example.id]])]
 
 
 def ask(answerer: Answerer, conversations: Sequence[Conversation]) -> Iterator[Row]:

@@ -1,0 +1,112 @@
+"""Who may come in: Host and Origin, API keys, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from werkmeister.delivery.keys import Keys
+from werkmeister.delivery.refusals import Refusal
+
+Message = MutableMapping[str, Any]
+App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
+
+_OPEN = ("/health",)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """How the door is kept. `hosts`: names that the Host header may have, () for any. `keys_needed`: whether everything
+    but /health demands a key."""
+
+    keys: Keys | None
+    keys_needed: bool
+    hosts: tuple[str, ...]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address that is listened on."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Guard:
+    """ASGI middleware: refuses who may not come in, before anything of the request is read.
+
+    A page on another site cannot use a server on this machine through the person's browser: its Origin is refused, and
+    under a name that it points at 127.0.0.1 (DNS rebinding) the Host header is. There are no CORS headers.
+    """
+
+    def __init__(self, app: App, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Let in or refuse."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in given)]
+            await send(message)
+
+        try:
+            scope["werkmeister.client"] = admit(Request(scope), self._door)
+        except Refusal as refusal:
+            answer = JSONResponse(refusal.record(), refusal.status, refusal.headers)
+            await answer(scope, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+
+def admit(request: Request, door: Door) -> str:
+    """The client's name for the queue: whose key, else the address. Raises Refusal."""
+    host = request.headers.get("host", "")
+    if door.hosts and _host_name(host) not in door.hosts:
+        raise Refusal(403, "host_refused", "the Host header names another machine; serve.hosts lists those allowed")
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        raise Refusal(403, "origin_refused", "pages of other sites may not use this server")
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    owner = door.keys.owner(key.strip()) if door.keys is not None and scheme.lower() == "bearer" else None
+    if owner is None and door.keys_needed and request.url.path not in _OPEN:
+        raise Refusal(
+            401,
+            "invalid_api_key",
+            "a valid API key is needed: Authorization: Bearer wm-…",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    if owner is not None:
+        return f"key {owner}"
+    return f"address {request.client.host if request.client else ''}"
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""

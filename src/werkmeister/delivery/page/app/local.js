@@ -1,0 +1,132 @@
+// The engine in this tab: llama.cpp as WebAssembly (wllama) on the expert's own model file.
+import { EngineFailure } from './gateway.js';
+import { bring, stored } from './storage.js';
+
+const MOST_THREADS = 8;
+
+/** How many threads to compute with: as many as there are cores up to two, else half of what the browser reports,
+ * since that counts each core twice on most machines. One where the page is not isolated. */
+export function threadsFor(reported, isolated) {
+  if (!isolated) return 1;
+  return Math.max(1, Math.min(MOST_THREADS, reported <= 2 ? reported : Math.ceil(reported / 2)));
+}
+
+/** The graphics processor that could be used: {name}; null where there is none that can compute in half precision. */
+export async function findGpu() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  if (!adapter?.features.has('shader-f16')) return null;
+  const { vendor = '', architecture = '', description = '' } = adapter.info ?? {};
+  return { name: description || [vendor, architecture].filter(Boolean).join(' ') || 'WebGPU' };
+}
+
+export class LocalEngine {
+  constructor(about) {
+    this.about = about;
+    this.kind = 'browser';
+    this.threads = 0;
+    this.gpu = null;
+    this.loadSeconds = 0;
+    this.wllama = null;
+  }
+
+  /** Whether the model is in this browser's storage. */
+  async isStored() {
+    return (await stored(this.about.model.files)) !== null;
+  }
+
+  /** Store the model unless it is stored, and load it. `tell(stage, loaded, total)`: stage is "storing" or "loading". */
+  async prepare({ tell, gpu = null }) {
+    const { files } = this.about.model;
+    let blobs = await stored(files);
+    if (!blobs) {
+      await bring(files, (loaded, total) => tell('storing', loaded, total));
+      blobs = await stored(files);
+    }
+    tell('loading', 0, 0);
+    const begin = performance.now();
+    const { Wllama, LoggerWithoutDebug } = await import('../vendor/wllama.js');
+    const paths = { default: new URL('../vendor/wllama.wasm', import.meta.url).href };
+    const quiet = { ...LoggerWithoutDebug, log: () => {}, warn: (...words) => console.debug(...words) };
+    const wllama = new Wllama(paths, { suppressNativeLog: true, logger: quiet });
+    wllama.setCompat(null); // otherwise it would fetch another build from a foreign host where this one does not run
+    const threads = threadsFor(navigator.hardwareConcurrency || 1, globalThis.crossOriginIsolated === true);
+    await wllama.loadModel(blobs, {
+      n_ctx: this.about.context_length,
+      n_threads: threads,
+      n_gpu_layers: gpu ? 99999 : 0,
+      n_parallel: 1,
+      n_batch: 512,
+      jinja: true,
+      skip_chat_parsing: true,
+      reasoning_format: 'none',
+      ctx_shift: false,
+    });
+    this.wllama = wllama;
+    this.threads = wllama.getNumThreads();
+    this.gpu = gpu;
+    this.loadSeconds = (performance.now() - begin) / 1000;
+  }
+
+  /** Free the memory. */
+  async close() {
+    await this.wllama?.exit();
+    this.wllama = null;
+  }
+
+  /** Ask; `said(text)` gets each piece. Returns what is known of the answer. */
+  async answer(messages, { signal, said, ...more }) {
+    const { system, sampling } = this.about;
+    const given = messages[0]?.role === 'system' ? messages : [{ role: 'system', content: system }, ...messages];
+    const begin = performance.now();
+    const facts = { route: 'local', tokens: 0, prompt_tokens: 0, finish: '' };
+    let least = 0;
+    const heard = (chunk) => {
+      const choice = chunk.choices?.[0];
+      if (chunk.usage) {
+        facts.prompt_tokens = chunk.usage.prompt_tokens;
+        facts.tokens = chunk.usage.completion_tokens;
+      }
+      if (!choice) return;
+      if (choice.delta?.content) {
+        facts.first_seconds ??= (performance.now() - begin) / 1000;
+        said(choice.delta.content);
+      }
+      for (const { logprob } of choice.logprobs?.content ?? []) least = Math.min(least, logprob);
+      if (choice.finish_reason) facts.finish = choice.finish_reason;
+    };
+    try {
+      await this.wllama.createChatCompletion({
+        ...requestOf(sampling),
+        ...more,
+        messages: system ? given : messages,
+        stream: true,
+        stream_options: { include_usage: true },
+        abortSignal: signal,
+        onData: heard,
+      });
+    } catch (error) {
+      if (error.name === 'AbortError') throw error;
+      throw new EngineFailure(error.message, /context/i.test(error.message) ? 'context' : '');
+    }
+    facts.seconds = (performance.now() - begin) / 1000;
+    facts.confidence = Math.exp(least);
+    return facts;
+  }
+}
+
+/** The expert's own way of answering, as the gateway's engine puts it to llama.cpp. */
+export function requestOf({ temperature, max_tokens, stop, schema }) {
+  const drawn = temperature > 0;
+  return {
+    max_tokens,
+    temperature,
+    top_k: drawn ? 0 : 1,
+    min_p: 0,
+    samplers: drawn ? ['temperature', 'top_p'] : ['top_k'],
+    stop,
+    logprobs: true,
+    top_logprobs: 1,
+    cache_prompt: true,
+    ...(schema ? { response_format: { type: 'json_schema', json_schema: { name: 'answer', schema } } } : {}),
+  };
+}

@@ -1,0 +1,146 @@
+"""Serving an expert: load it, choose how many answers at a time, open the door, and stop in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from werkmeister.consulting.expert import AskSettings, Expert
+from werkmeister.consulting.tuning import Tuned, open_tuned
+from werkmeister.delivery.gateway import Gateway
+from werkmeister.delivery.guard import Door, is_loopback
+from werkmeister.delivery.keys import Keys
+from werkmeister.delivery.settings import ServeSettings
+from werkmeister.errors import MachineError, SettingsError
+from werkmeister.progress import Progress, Silent
+
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+def serve(
+    folder: Path,
+    settings: ServeSettings,
+    *,
+    ask: AskSettings | None = None,
+    file: str = "",
+    progress: Progress | None = None,
+) -> None:
+    """Serve the expert in `folder` until Ctrl-C or SIGTERM; a second one does not wait for answers under way.
+
+    Raises SettingsError when the address is reached from other machines and there is no API key, MachineError when the
+    address cannot be listened on, and what `open_expert` raises.
+    """
+    progress = progress or Silent()
+    door = door_of(folder, settings)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        expert, tuned = open_tuned(
+            folder, settings=ask, file=file, slots=settings.slots, cache=settings.cache, progress=progress
+        )
+        stack.enter_context(expert)
+        _say(expert, tuned, settings, listener, progress)
+        run_gateway(Gateway(expert, settings, door, slots=tuned.slots), listener)
+    progress.say("stopped")
+
+
+def door_of(folder: Path, settings: ServeSettings) -> Door:
+    """How the door is kept for these settings; SettingsError when it would stand open to other machines."""
+    keys, loopback = Keys(folder), is_loopback(settings.host)
+    if not len(keys) and (settings.keys or not loopback):
+        why = "serve.keys is set" if loopback else f"serve.host = {settings.host!r} is reached from other machines"
+        raise SettingsError(
+            f"{why}, and {folder} has no API key", hint=f"make one with: werkmeister serve {folder} --new-key NAME"
+        )
+    hosts = (*_LOOPBACK_NAMES, *(name.lower() for name in settings.hosts)) if loopback else ()
+    return Door(keys=keys, keys_needed=settings.keys or not loopback, hosts=hosts)
+
+
+def listen(settings: ServeSettings) -> socket.socket:
+    """A socket that listens on the address of the settings; MachineError when it is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With the protocol named: asyncio turns Nagle's algorithm off for such sockets alone, and it costs 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if hasattr(socket, "SO_REUSEADDR") and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise MachineError(
+            f"serve.host = {settings.host!r}, serve.port = {settings.port}: {error.strerror or error}",
+            hint="choose another port with --set serve.port=8001, or end what listens there",
+        ) from error
+    return listener
+
+
+def run_gateway(gateway: Gateway, listener: socket.socket, started: Callable[[Server], None] | None = None) -> None:
+    """Serve on a listening socket until the server is told to exit; `started` is given the server."""
+    config = uvicorn.Config(
+        gateway.app,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,  # whoever names another address per request would jump the queue
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(gateway.settings.shutdown)),
+        # Whoever is not answered or queued holds a connection at most: beyond that many, new ones get 503 at once.
+        limit_concurrency=gateway.settings.queue + gateway.dispatcher.slots + 1000,
+    )
+    server = Server(config, gateway)
+    if started is not None:
+        started(server)
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+class Server(uvicorn.Server):
+    """uvicorn that lets the gateway drain before it waits for open connections, and returns after a signal.
+
+    (uvicorn raises the signal again at the end, which would cut short what closes the engine.)
+    """
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end the server in good order; a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what waits with 503, finish what runs, then close."""
+        self._gateway.drain()
+        await super().shutdown(sockets)
+
+
+def _say(expert: Expert, tuned: Tuned, settings: ServeSettings, listener: socket.socket, progress: Progress) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    if tuned.rates:
+        rates = ", ".join(f"{width}: {rate:.0f}" for width, rate in sorted(tuned.rates.items()))
+        how = "as measured at an earlier start" if tuned.remembered else "measured now"
+        progress.say(f"tokens/s by answers at a time ({how}): {rates}")
+    slots = "1 answer" if tuned.slots == 1 else f"{tuned.slots} answers"
+    progress.say(f"{expert.name} ({expert.engine.name}), {slots} at a time, {tuned.threads} threads")
+    if not is_loopback(settings.host):
+        progress.say("keys and texts cross the network unencrypted: put a proxy with TLS in front")
+    progress.say(f"http://{shown}:{port}/v1   routes: http://{shown}:{port}/docs   Ctrl-C ends it")

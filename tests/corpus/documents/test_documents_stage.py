@@ -1,0 +1,209 @@
+"""The stage documents: artefact, facts, what is remembered, and what is told about files that were not read."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import CHATML, CONTEXT, write_llama
+from tests.corpus.documents.samples import SAMPLES, pdf
+from werkmeister.artefact import Artefact
+from werkmeister.bases.base import Base
+from werkmeister.bases.tokens import load_tokenizer
+from werkmeister.corpus.documents import stage
+from werkmeister.corpus.documents.reading import Reader
+from werkmeister.corpus.documents.stage import DocumentsSettings, documents, documents_inputs, load_documents
+from werkmeister.errors import DataError, SettingsError
+from werkmeister.passage import read_passages
+from werkmeister.progress import Silent
+
+
+class Listening(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Base:
+    folder = write_llama(tmp_path_factory.mktemp("base") / "tiny")
+    return Base(
+        name="tiny",
+        source="tests",
+        folder=folder,
+        gguf=None,
+        architecture="llama",
+        context_length=CONTEXT,
+        parameters=1,
+        template=CHATML,
+        template_source="base",
+        stop=("<|im_end|>",),
+        identity="identity of tiny",
+        licence="none",
+    )
+
+
+@pytest.fixture
+def expert(tmp_path: Path) -> Path:
+    folder = tmp_path / "expert"
+    for ending, make in SAMPLES.items():
+        path = folder / "manuals" / ending / f"manual.{ending}"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(make())
+    return folder
+
+
+def run(expert: Path, base: Base, *, progress: Silent | None = None, **given) -> Artefact:
+    settings = DocumentsSettings(**{"files": ("manuals",), "passage_tokens": 100} | given)
+    output = expert / "artefacts" / "documents"
+    return documents(expert, output, settings, base=base, home=expert / "artefacts", progress=progress or Silent())
+
+
+def lines(made: Artefact, name: str) -> list[dict]:
+    return [json.loads(line) for line in made.file(name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_artefact_holds_every_document_with_its_text_its_blocks_and_its_passages(expert, base):
+    made = run(expert, base)
+    loaded = list(load_documents(made))
+    assert [document.name for document, _ in loaded] == sorted(f"manuals/{e}/manual.{e}" for e in SAMPLES)
+    tokenizer = load_tokenizer(base)
+    for document, passages in loaded:
+        assert passages and all(passage.document == document.name for passage in passages)
+        for passage in passages:
+            assert passage.text == document.text[passage.start : passage.end]
+            assert passage.tokens == len(tokenizer(passage.text, add_special_tokens=False)["input_ids"]) <= 100
+    everything = list(read_passages(made.file("passages.jsonl")))
+    assert everything == [passage for _, passages in loaded for passage in passages]
+    assert made.facts == {
+        "base": {"name": "tiny", "identity": "identity of tiny", "context_length": CONTEXT},
+        "documents": len(SAMPLES),
+        "passages": len(everything),
+        "unread": 0,
+        "languages": {"": 1, "en": len(SAMPLES) - 1},
+        "tokens": sum(passage.tokens for passage in everything),
+    }
+    (record,) = [one for one in lines(made, "documents.jsonl") if one["format"] == "pdf"]
+    assert record["pages"] == 2 and record["characters"] == len(made.file(record["text"]).read_text("utf-8"))
+    assert record["title"] == "Pump manual"
+
+
+@pytest.fixture
+def hundred(tmp_path: Path) -> Path:
+    folder = tmp_path / "many"
+    (folder / "manuals").mkdir(parents=True)
+    for n in range(100):
+        (folder / "manuals" / f"device-{n:03}.md").write_text(f"# Device {n}\n\nDevice {n} has {n} valves.\n")
+    return folder
+
+
+def test_after_touching_one_of_a_hundred_documents_one_is_read_and_cut_again(hundred, base, monkeypatch):
+    counted = {"read": 0, "cut": 0}
+    read, cut = Reader.read, stage._Making._cut_anew
+
+    def counting_read(self, path, name):
+        counted["read"] += 1
+        return read(self, path, name)
+
+    def counting_cut(self, document):
+        counted["cut"] += 1
+        return cut(self, document)
+
+    monkeypatch.setattr(Reader, "read", counting_read)
+    monkeypatch.setattr(stage._Making, "_cut_anew", counting_cut)
+    first = run(hundred, base)
+    assert counted == {"read": 100, "cut": 100}
+    before = {passage.id for passage in read_passages(first.file("passages.jsonl"))}
+    (hundred / "manuals" / "device-042.md").write_text("# Device 42\n\nDevice 42 has no valves any more.\n")
+    second = run(hundred, base)
+    assert counted == {"read": 101, "cut": 101}
+    assert second.measures["remembered"] == 99
+    after = {passage.id for passage in read_passages(second.file("passages.jsonl"))}
+    assert len(before & after) == 99 and len(after) == 100
+
+
+def test_other_passage_lengths_read_nothing_again(hundred, base, monkeypatch):
+    run(hundred, base)
+    monkeypatch.setattr(Reader, "read", None)
+    assert run(hundred, base, passage_tokens=64).facts["documents"] == 100
+
+
+def test_inputs_change_with_a_file_and_with_the_base_and_not_with_its_time(hundred, base):
+    settings = DocumentsSettings(files=("manuals",))
+    before = documents_inputs(hundred, settings, base)
+    path = hundred / "manuals" / "device-001.md"
+    os.utime(path, (1, 1))
+    assert documents_inputs(hundred, settings, base) == before
+    path.write_text("# Other\n\nText.\n")
+    after = documents_inputs(hundred, settings, base)
+    assert {key for key in before if before[key] != after[key]} == {"file manuals/device-001.md"}
+    assert documents_inputs(hundred, DocumentsSettings(files=("gone",)), base)["file gone"] == "not on this machine"
+
+
+def test_files_without_text_are_listed_with_the_reason_and_the_rest_goes_on(expert, base):
+    folder = expert / "manuals"
+    (folder / "scan.pdf").write_bytes(pdf([[]]))
+    (folder / "empty.docx").write_bytes(b"")
+    (folder / "zz copy.md").write_bytes(SAMPLES["md"]())
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "~$manual.docx").write_bytes(b"lock")
+    listening = Listening()
+    made = run(expert, base, progress=listening)
+    unread = {one["name"]: one["reason"] for one in lines(made, "unread.jsonl")}
+    assert unread.keys() == {"manuals/scan.pdf", "manuals/empty.docx", "manuals/zz copy.md"}
+    assert "OCR" in unread["manuals/scan.pdf"]
+    assert "is empty" in unread["manuals/empty.docx"]
+    assert "same content as manuals/md/manual.md" in unread["manuals/zz copy.md"]
+    assert made.facts["unread"] == 3 and made.facts["documents"] == len(SAMPLES)
+    assert any("manuals/scan.pdf has 1 pages and no text" in text for text in listening.said)
+    assert any("1 files that are no documents were passed over: .jpg 1" in text for text in listening.said)
+
+
+def test_no_document_at_all_is_an_error_that_gives_every_reason(tmp_path, base):
+    (tmp_path / "scan.pdf").write_bytes(pdf([[]]))
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        run(tmp_path, base, files=("*.pdf", "*.txt"))
+    assert len(caught.value.problems) == 2 and "OCR" in str(caught.value) and "is empty" in str(caught.value)
+    assert not (tmp_path / "artefacts" / "documents").exists()
+
+
+def test_names_that_match_nothing_are_all_told_at_once(expert, base):
+    with pytest.raises(DataError) as caught:
+        run(expert, base, files=("manuals", "gone/*.pdf", "nowhere"))
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["gone/*.pdf", "nowhere"]
+
+
+def test_a_folder_without_documents_says_what_lies_in_it(tmp_path, base):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"1 files ending in \.png"):
+        run(tmp_path, base, files=("pictures",))
+
+
+def test_passages_that_leave_no_room_in_the_context_are_refused_before_anything_is_read(expert, base):
+    with pytest.raises(SettingsError, match=f"passage_tokens = {CONTEXT}"):
+        run(expert, base, passage_tokens=CONTEXT)
+    with pytest.raises(ValueError, match="overlap = 60"):
+        DocumentsSettings(passage_tokens=100, overlap=60)
+
+
+SCRIPT = """\
+import pathlib, sys
+(pathlib.Path(sys.argv[1]) / "made.md").write_text("# Made\\n\\nBy " + sys.argv[2])
+"""
+
+
+def test_a_script_makes_the_documents_and_decides_when_they_are_stale(tmp_path, base):
+    script = tmp_path / "make.py"
+    script.write_text(SCRIPT)
+    made = run(tmp_path, base, files=(), script="make.py", script_args=("hand",))
+    ((document, _),) = load_documents(made)
+    assert (document.name, document.text) == ("made.md", "# Made\n\nBy hand\n")
+    settings = DocumentsSettings(script="make.py", script_args=("hand",))
+    before = documents_inputs(tmp_path, settings, base)
+    script.write_text(script.read_text() + "# changed\n")
+    assert documents_inputs(tmp_path, settings, base) != before

@@ -1,0 +1,211 @@
+"""The stage dataset where the examples come from documents: shares, splits, decisions, contamination."""
+
+import json
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints import CHATML, CONTEXT, write_llama
+from tests.manuals import write_manual, write_manuals
+from werkmeister.bases.base import Base
+from werkmeister.chat import read_examples
+from werkmeister.corpus.dataset import DatasetSettings, dataset, dataset_inputs
+from werkmeister.corpus.decisions import DROP, EDIT, append_decisions, decide
+from werkmeister.corpus.documents.stage import DocumentsSettings, documents
+from werkmeister.corpus.writing.stage import WriteSettings, write
+from werkmeister.errors import DataError
+from werkmeister.governing.policy import PolicySettings
+from werkmeister.grounding import open_book, read_open_book, refusal
+from werkmeister.passage import read_passages
+from werkmeister.progress import Silent
+
+SPLITS = ("train", "valid", "exam")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Base:
+    folder = write_llama(tmp_path_factory.mktemp("base") / "tiny")
+    return Base(
+        **{"name": "tiny", "source": "tests", "folder": folder, "gguf": None, "architecture": "llama"},
+        **{"context_length": 2 * CONTEXT, "parameters": 1, "template": CHATML, "template_source": "base"},
+        **{"stop": ("<|im_end|>",), "identity": "identity of tiny", "licence": "none"},
+    )
+
+
+def make(expert: Path, base: Base, **given) -> None:
+    """The artefacts documents and write."""
+    home = expert / "artefacts"
+    files = DocumentsSettings(files=("manuals",), passage_tokens=220, overlap=0)
+    documents(expert, home / "documents", files, base=base, home=home, progress=Silent())
+    where = {"expert": expert, "policy": PolicySettings(), "home": home, "progress": Silent()}
+    write(home / "documents", home / "write", WriteSettings(**given), **where)
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory, base) -> Path:
+    expert = tmp_path_factory.mktemp("documents") / "expert"
+    write_manuals(expert / "manuals", 24)
+    for number in range(24, 28):
+        write_manual(expert / "manuals", number, like=number - 24)
+    make(expert, base, open_book=0.7, unanswerable=0.25)
+    return expert
+
+
+@pytest.fixture
+def expert(made_once, tmp_path) -> Path:
+    return Path(shutil.copytree(made_once, tmp_path / "expert"))
+
+
+def run(expert: Path, base: Base, *, system="", estimate=None, **given):
+    home = expert / "artefacts"
+    return dataset(
+        expert,
+        home / "dataset",
+        DatasetSettings(**{"valid": 0.1, "exam": 0.2} | given),
+        **{"base": base, "system": system, "progress": Silent(), "estimate": estimate},
+        documents=home / "documents",
+        written=home / "write",
+    )
+
+
+def splits_of(made) -> dict[str, list]:
+    return {name: list(read_examples(made.file(f"{name}.jsonl"))) for name in SPLITS}
+
+
+def pairs_of(expert: Path) -> list[dict]:
+    return [json.loads(line) for line in (expert / "artefacts" / "write" / "pairs.jsonl").open()]
+
+
+def test_every_example_is_a_verified_pair_in_the_form_in_which_the_expert_is_asked(expert, base):
+    splits = splits_of(run(expert, base))
+    passages = {p.id: p for p in read_passages(expert / "artefacts" / "documents" / "passages.jsonl")}
+    pairs = {(pair["question"], pair["passage"]): pair for pair in pairs_of(expert)}
+    parts = Counter()
+    for name, examples in splits.items():
+        for example in examples:
+            question = read_open_book(example.question)[1]
+            pair, passage = pairs[question, example.passage], passages[example.passage]
+            assert example.target == pair["answer"]
+            assert example.evidence == pair["evidence"]
+            assert example.source == passage.place
+            assert example.group == pair["group"]
+            served = [] if example.part == "from memory" else [passage]
+            assert example.question == open_book(question, served, "en")
+            assert (example.part == "unanswerable") == (example.target == refusal("en"))
+            parts[name, example.part] += 1
+    train = parts["train", "with passage"] + parts["train", "from memory"]
+    assert parts["train", "from memory"] / train == pytest.approx(0.3, abs=0.08)
+    assert parts["valid", "from memory"] == parts["exam", "from memory"] == 0
+    assert all(parts[name, "unanswerable"] for name in SPLITS)
+
+
+def test_families_never_part_and_contamination_is_measured_as_zero(expert, base):
+    made = run(expert, base)
+    homes = defaultdict(set)
+    for name, examples in splits_of(made).items():
+        for example in examples:
+            homes[example.group].add(name)
+    assert all(len(names) == 1 for names in homes.values())
+    assert len(homes) == 24, "the four variants have joined their families"
+    rows = made.measures["contamination"]
+    assert [row["n"] for row in rows] == [0, 0, 0]
+    assert all(row["of"] == made.facts["splits"]["exam"]["examples"] for row in rows)
+
+
+def test_a_persons_decisions_decide_and_survive_a_new_writing(expert, base):
+    first, second, third = [pair for pair in pairs_of(expert) if pair["answerable"]][:3]
+    before = dataset_inputs(expert, DatasetSettings(), base, "", written=True)
+    append_decisions(
+        expert,
+        [
+            decide(first, DROP),
+            decide(second, EDIT, question="Is it changed by hand?", answer="Yes, by hand."),
+            decide(third, EDIT, question=third["question"], answer=refusal("en")),
+        ],
+    )
+    assert dataset_inputs(expert, DatasetSettings(), base, "", written=True) != before
+    for again in (False, True):
+        if again:
+            make(expert, base, open_book=0.7, unanswerable=0.25, seed=3)
+        made = run(expert, base)
+        asked = {(read_open_book(e.question)[1], e.passage): e for own in splits_of(made).values() for e in own}
+        assert (first["question"], first["passage"]) not in asked
+        assert (second["question"], second["passage"]) not in asked
+        assert asked["Is it changed by hand?", second["passage"]].target == "Yes, by hand."
+        assert asked[third["question"], third["passage"]].part == "unanswerable"
+        assert made.measures["decisions"]["edit"] == 2
+        assert made.measures["decisions"]["drop"] == 1
+
+
+def test_example_files_are_taken_beside_the_pairs_and_need_not_be_there(expert, base):
+    alone = run(expert, base)
+    total = sum(split["examples"] for split in alone.facts["splits"].values())
+    rows = [{"prompt": f"Where is shelf {n}?", "completion": f"In hall {n % 7}."} for n in range(30)]
+    (expert / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    both = run(expert, base)
+    own = [e for examples in splits_of(both).values() for e in examples if not e.passage]
+    assert len(own) == 30
+    assert sum(split["examples"] for split in both.facts["splits"].values()) == total + 30
+    with pytest.raises(DataError, match="no such file"):
+        run(expert, base, files=("others.jsonl",))
+
+
+def test_files_that_give_their_own_exam_leave_the_pairs_one_of_theirs(expert, base):
+    rows = [{"prompt": f"Where is shelf {n}?", "completion": f"Hall {n}.", "split": "exam"} for n in range(3)]
+    rows += [{"prompt": f"Who keeps tool {n}?", "completion": f"Team {n}.", "split": "train"} for n in range(20)]
+    (expert / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    exam = splits_of(run(expert, base))["exam"]
+    assert sum(not example.passage for example in exam) == 3
+    assert sum(bool(example.passage) for example in exam) > 10
+
+
+def test_a_persons_answer_is_kept_before_a_written_one(tmp_path, base):
+    """A distilled prompt and an example of a person with the same question: the person knows better."""
+    from werkmeister.chat import Example, conversation
+    from werkmeister.corpus.duplicates import drop_exact
+    from werkmeister.corpus.shapes import Given
+
+    ask = conversation("Mill does not start")
+    written = [Given(Example(prompt=ask, target="Look at the fuse."), written=True)] * 2
+    own = Given(Example(prompt=ask, target="Call Ann."))
+    assert drop_exact([*written, own])[0] == [own]
+
+
+def test_what_is_too_long_with_its_passage_is_dropped_and_listed(expert, base):
+    whole = run(expert, base)
+    made = run(expert, base, max_length=200)
+    report = json.loads(made.file("report.json").read_text(encoding="utf-8"))
+    assert report["dropped_counts"]["too long"] > 0
+    assert made.facts["longest_tokens"] <= 200 < whole.facts["longest_tokens"]
+
+
+def test_the_system_message_stands_in_front_and_the_estimate_is_asked_for_what_train_holds(expert, base):
+    asked = []
+
+    def estimate(tokens: int, longest: int, learnt: float) -> float:
+        asked.append((tokens, longest, learnt))
+        return 61.0
+
+    made = run(expert, base, system="Answer from the manual.", estimate=estimate)
+    example = splits_of(made)["exam"][0]
+    assert example.prompt[0].content == "Answer from the manual."
+    ((tokens, longest, learnt),) = asked
+    assert tokens == made.measures["tokens"]["train"]["total"]
+    assert longest == made.facts["longest_tokens"]
+    assert 0 < learnt < 0.5
+    report = json.loads(made.file("report.json").read_text(encoding="utf-8"))
+    assert report["training_seconds"] == 61.0
+
+
+def test_distractors_come_with_the_passage(expert, base):
+    make(expert, base, distractors=2)
+    for example in splits_of(run(expert, base))["exam"]:
+        assert read_open_book(example.question)[0].count("Norvex M") >= 3
+
+
+def test_the_same_artefacts_give_the_same_dataset(expert, base):
+    first = run(expert, base)
+    assert run(expert, base).identity == first.identity
+    assert run(expert, base, seed=5).identity != first.identity
