@@ -6,8 +6,9 @@
 The first form prints tokens/s of one client (whole and streamed) and of eight at a time, the time to the first token,
 and the processor time of a token, which neighbours disturb least (the gateway's client is left out). Bare is
 `xllamacpp.Server` called from Python, once for one answer at a time and once for eight; for eight clients the better of
-both counts. The gateway runs as a person starts it: in a process of its own, with the number of answers at a time that
-it measured. The second form puts so many clients on it for so long and prints what came back and the memory.
+both counts. It is asked for token probabilities too, which our confidence is made of (--plain: it is not, about 1.5 %).
+The gateway runs as a person starts it: in a process of its own, with the number of answers at a time that it measured.
+The second form puts so many clients on it for so long and prints what came back and the memory.
 Without a model the packaged smollm2-135m is used.
 """
 
@@ -79,6 +80,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cache", type=int, default=256, help="MiB for computed prompts (default 256, as in [serve])")
     parser.add_argument("--load", type=int, default=0, help="load test with so many clients")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the load test (default 60)")
+    parser.add_argument("--plain", action="store_true", help="bare calls without token probabilities")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -164,8 +166,10 @@ def request(question: str, tokens: int) -> dict:
 class Bare:
     """`xllamacpp.Server` as its own documentation starts it."""
 
-    def __init__(self, model: Path, threads: int, slots: int) -> None:
+    def __init__(self, model: Path, threads: int, slots: int, plain: bool = False) -> None:
         import xllamacpp
+
+        self.more = {} if plain else {"logprobs": True, "top_logprobs": 1}
 
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(model)
@@ -177,7 +181,7 @@ class Bare:
     def whole(self, question: str, tokens: int) -> Answered:
         """One answer in one piece."""
         begin = time.perf_counter()
-        result = self.server.handle_chat_completions(request(question, tokens))
+        result = self.server.handle_chat_completions(request(question, tokens) | self.more)
         seconds = time.perf_counter() - begin
         return result["usage"]["completion_tokens"], seconds, seconds
 
@@ -193,12 +197,12 @@ class Bare:
             return False
 
         body = request(question, tokens) | {"stream": True, "stream_options": {"include_usage": True}}
-        self.server.handle_chat_completions(body, on_chunk)
+        self.server.handle_chat_completions(body | self.more, on_chunk)
         return made[0], seen[0], time.perf_counter() - begin
 
 
 def compare(served: Served, model: Path, threads: int, options: argparse.Namespace) -> None:
-    bare = {1: Bare(model, threads, 1), CLIENTS: Bare(model, threads, CLIENTS)}
+    bare = {n: Bare(model, threads, n, options.plain) for n in (1, CLIENTS)}
     singles: dict[str, Callable[[str, int], Answered]] = {
         "bare, whole": bare[1].whole,
         "gateway, whole": served.whole,

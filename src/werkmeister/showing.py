@@ -22,7 +22,7 @@ def show_build(done: Sequence[Done], *, as_json: bool) -> None:
         _show_exam(exam)
     for one in done:
         what = f"made in {one.seconds:.0f} s ({one.reason})" if one.reason else "up to date"
-        print(f"{one.stage:8} {what}: {one.artefact.path}")
+        print(f"{one.stage:9} {what}: {one.artefact.path}")
     if not any(one.reason for one in done):
         print("Nothing changed: every artefact is up to date.")
 
@@ -41,6 +41,12 @@ def show_stage(done: Done, *, as_json: bool) -> None:
         _show_exam(made)
     elif done.stage == "dataset":
         show_table(("split", "examples"), [(n, f"{s['examples']:,}") for n, s in made.facts["splits"].items()])
+    elif done.stage == "documents":
+        show_table(("documents", "passages", "tokens", "not read"), [_counts(made, "documents passages tokens unread")])
+    elif done.stage == "write":
+        show_table(("kind", "pairs"), [(kind, f"{count:,}") for kind, count in made.measures["kinds"].items()])
+        dropped = ", ".join(f"{check} {count:,}" for check, count in made.measures["checks"].items())
+        print(f"Dropped by the checks: {dropped or 'none'}\nNext: werkmeister dataset, for the report on all of it")
     elif done.stage == "export":
         rows = [(name, in_words(made.outputs[file]["bytes"])) for name, file in made.facts["files"].items()]
         show_table(("file", "size"), rows)
@@ -48,6 +54,10 @@ def show_stage(done: Done, *, as_json: bool) -> None:
         if view in made.outputs:
             print(f"See {made.path / view}")
     print(f"{done.stage}: {'made' if done.reason else 'up to date'}: {made.path}")
+
+
+def _counts(made: Artefact, names: str) -> tuple[str, ...]:
+    return tuple(f"{made.facts[name]:,}" for name in names.split())
 
 
 def _exam(made: Artefact) -> dict[str, Any]:

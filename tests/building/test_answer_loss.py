@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from werkmeister.building.answer_loss import answer_loss
+from werkmeister.building.answer_loss import AnswerLoss
 
 
 def case(rows: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.nn.Linear, torch.Tensor, torch.Tensor]:
@@ -31,7 +31,7 @@ def reference(
 @pytest.mark.parametrize("rows", [1, 127, 128, 129, 300])
 def test_loss_and_gradient_are_those_of_pytorch(rows: int, cap: float) -> None:
     hidden, head, labels, count = case(rows, torch.float32)
-    loss = answer_loss(hidden, head, labels, count, cap)
+    loss = AnswerLoss()(hidden, head, labels, count, cap)
     (3 * loss).backward()
     exact, gradient = reference(hidden, head, labels, count, cap)
     torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
@@ -40,7 +40,7 @@ def test_loss_and_gradient_are_those_of_pytorch(rows: int, cap: float) -> None:
 
 def test_in_bfloat16_it_is_no_less_exact_than_pytorch() -> None:
     hidden, head, labels, count = case(300, torch.bfloat16)
-    ours = answer_loss(hidden, head, labels, count, 0.0)
+    ours = AnswerLoss()(hidden, head, labels, count, 0.0)
     ours.backward()
     other = hidden.detach().clone().requires_grad_(True)
     (torch.nn.functional.cross_entropy(head(other).float(), labels, reduction="sum") / count).backward()
@@ -53,10 +53,10 @@ def test_in_bfloat16_it_is_no_less_exact_than_pytorch() -> None:
 def test_a_head_with_a_bias_or_one_that_learns_goes_the_ordinary_way() -> None:
     hidden, _, labels, count = case(9, torch.float32)
     learning = torch.nn.Linear(24, 301)
-    answer_loss(hidden, learning, labels, count, 0.0).backward()
+    AnswerLoss()(hidden, learning, labels, count, 0.0).backward()
     assert learning.weight.grad is not None and learning.bias.grad is not None
     expected = torch.nn.functional.cross_entropy(learning(hidden), labels, reduction="sum") / count
-    torch.testing.assert_close(answer_loss(hidden, learning, labels, count, 0.0), expected)
+    torch.testing.assert_close(AnswerLoss()(hidden, learning, labels, count, 0.0), expected)
 
 
 def test_logits_of_a_whole_step_never_stand_in_memory() -> None:
@@ -74,5 +74,17 @@ def test_logits_of_a_whole_step_never_stand_in_memory() -> None:
 
     hidden, head, labels, count = case(1000, torch.float32)
     with Largest() as seen:
-        answer_loss(hidden, head, labels, count, 0.0).backward()
+        AnswerLoss()(hidden, head, labels, count, 0.0).backward()
     assert 0 < seen.values <= 128 * 301
+
+
+def test_what_a_step_leaves_in_the_buffers_does_not_reach_the_next() -> None:
+    loss = AnswerLoss()
+    first, head, labels, count = case(300, torch.float32)
+    loss(first, head, labels, count, 0.0)
+    second, _, fewer, _ = case(40, torch.float32)
+    found = loss(second, head, fewer, count, 0.0)
+    found.backward()
+    exact, gradient = reference(second, head, fewer, count, 0.0)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(second.grad.double(), gradient, rtol=1e-4, atol=1e-7)

@@ -139,6 +139,20 @@ def test_a_persons_decisions_decide_and_survive_a_new_writing(expert, base):
         assert made.measures["decisions"]["drop"] == 1
 
 
+def test_an_edited_answer_that_its_passage_does_not_support_is_kept_and_told(expert, base):
+    first, second = [pair for pair in pairs_of(expert) if pair["answerable"]][:2]
+    edits = [decide(first, EDIT, question="How warm may it get?", answer="Up to 4711 °C.")]
+    edits.append(decide(second, EDIT, question="Who may do it?", answer="Anybody."))
+    append_decisions(expert, edits)
+    made = run(expert, base)
+    assert any(example.target == "Up to 4711 °C." for own in splits_of(made).values() for example in own)
+    notes = json.loads(made.file("report.json").read_text(encoding="utf-8"))["notes"]
+    doubts = [note for note in notes if "is kept, though its passage does not say" in note]
+    assert len(doubts) == 1
+    assert "'How warm may it get?'" in doubts[0]
+    assert "4711, °c" in doubts[0]
+
+
 def test_example_files_are_taken_beside_the_pairs_and_need_not_be_there(expert, base):
     alone = run(expert, base)
     total = sum(split["examples"] for split in alone.facts["splits"].values())
@@ -159,6 +173,45 @@ def test_files_that_give_their_own_exam_leave_the_pairs_one_of_theirs(expert, ba
     exam = splits_of(run(expert, base))["exam"]
     assert sum(not example.passage for example in exam) == 3
     assert sum(bool(example.passage) for example in exam) > 10
+
+
+def test_questions_of_ones_own_for_the_exam_keep_their_documents_and_variants_of_them_out_of_train(expert, base):
+    """Every row says exam: that is no reason to cut them afresh, since the pairs fill train."""
+    passages = list(read_passages(expert / "artefacts" / "documents" / "passages.jsonl"))
+    rows = []
+    for name in ("manuals/norvex-024.md", "manuals/norvex-009.md"):
+        own = next(passage for passage in passages if passage.document == name)
+        prompt = open_book("And how heavy is the thing?", [own])
+        rows.append({"prompt": prompt, "completion": "Rather heavy.", "split": "exam", "part": "own", "group": name})
+    (expert / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = run(expert, base, files=("own.jsonl",))
+    splits = splits_of(made)
+    assert [example.target for example in splits["exam"] if example.part == "own"] == ["Rather heavy."] * 2
+    groups = {name: {example.group for example in examples} for name, examples in splits.items()}
+    # Number 24 is a variant of number 0, whose name their family bears.
+    held = {"manuals/norvex-000.md", "manuals/norvex-009.md"}
+    assert held <= groups["exam"]
+    assert not held & (groups["train"] | groups["valid"])
+    assert len(groups["exam"]) > len(held) + 2, "an exam is cut from the other documents too"
+    assert len(groups["train"]) > 10
+    rows = made.measures["contamination"]
+    assert [row["n"] for row in rows] == [0, 0, 0]
+    assert rows[1]["of"] == len(splits["exam"]), "the passages in a person's own prompts count too"
+
+
+def test_a_few_pairs_beside_files_with_all_splits_go_to_train(expert, base):
+    rows = [
+        {"prompt": f"Where is shelf {n}?", "completion": f"Hall {n}.", "split": ("train", "valid", "exam")[n % 3]}
+        for n in range(12)
+    ]
+    (expert / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    append_decisions(expert, [decide(pair, DROP) for pair in pairs_of(expert)[4:]])
+    splits = splits_of(run(expert, base, files=("own.jsonl",)))
+    assert {name: sum(bool(e.passage) for e in own) for name, own in splits.items()} == {
+        "train": 4,
+        "valid": 0,
+        "exam": 0,
+    }
 
 
 def test_a_persons_answer_is_kept_before_a_written_one(tmp_path, base):

@@ -216,7 +216,7 @@ def test_a_mistake_of_ours_is_a_500_without_its_reason(caplog):
     with running(expert(ScriptedEngine(broken))) as gateway:
         status, _, answer = gateway.chat("q")
         assert status == 500 and "kitchen" not in json.dumps(answer) and "Traceback" not in json.dumps(answer)
-        assert gateway.gateway.dispatcher.running == 0
+        until(lambda: gateway.gateway.dispatcher.running == 0)
     assert "kitchen" in caplog.text, "our own log has it"
 
 

@@ -330,4 +330,4 @@ def test_metrics_count_requests_tokens_and_times():
         assert 'werkmeister_requests_total{route="/v1/chat/completions",status="400"} 1' in text
         assert "werkmeister_answer_tokens_total 12" in text
         assert 'werkmeister_first_token_seconds_bucket{le="+Inf"} 3' in text
-        assert gateway.metric("running") == gateway.metric("waiting") == 0
+        assert gateway.metric("slots") == 2 and gateway.metric("waiting") == 0

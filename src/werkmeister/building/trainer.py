@@ -17,7 +17,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from werkmeister.building.answer_loss import answer_loss
+from werkmeister.building.answer_loss import AnswerLoss
 from werkmeister.building.runs import Runs, read_lines
 from werkmeister.building.threads import ThreadChoice
 from werkmeister.errors import TrainingError
@@ -32,6 +32,10 @@ class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     tokens_seen = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._answer_loss = AnswerLoss()
 
     def compute_loss(
         self,
@@ -53,7 +57,7 @@ class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
         learnt = labels != -100
         cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None) or 0.0
         count = torch.as_tensor(num_items_in_batch if num_items_in_batch is not None else learnt.sum()).clamp(min=1)
-        return answer_loss(hidden[learnt], causal.get_output_embeddings(), labels[learnt], count, cap)
+        return self._answer_loss(hidden[learnt], causal.get_output_embeddings(), labels[learnt], count, cap)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: the artefact's manifest and the dossier say it, and say it once."""

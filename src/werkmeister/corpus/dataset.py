@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from werkmeister.artefact import Artefact, making, open_artefact, read_manifest, sha256_of
 from werkmeister.bases.base import Base
 from werkmeister.chat import Example, Message, write_examples
 from werkmeister.config import as_json, setting
-from werkmeister.corpus.written_examples import Estimate, Pairs, dress_pairs, read_pairs, tell_of_pairs
+from werkmeister.corpus.written_examples import Estimate, Pairs, dress_pairs, read_pairs, settle_splits, tell_of_pairs
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
@@ -124,16 +124,16 @@ def dataset(
     with making("dataset", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
         made = _script_output(expert, settings, draft.scratch, progress)
         sources = [] if _only_pairs(expert, settings, written) else read_files(expert, settings, progress, made=made)
-        given, notes = _given(sources)
+        given, notes = _given(sources, alone=written is None)
         pairs = read_pairs(expert, documents, written) if written else None
         limit = min(settings.max_length or base.context_length, base.context_length)
         kept, dropped, tokens = _clean(given, pairs, settings, base, system, limit, progress)
-        splits = _divide(kept, settings, notes)
+        splits = _divide(kept, pairs, settings, notes)
         near = settings.near_duplicate or 1.0
         if pairs:
             splits, leaks = dress_pairs(splits, pairs, near)
             dropped += leaks
-            notes += pairs.applied.notes
+            notes += pairs.notes
         splits = {name: [_with_system(e, system) for e in examples] for name, examples in splits.items()}
         if pairs:
             splits, tokens = _fit(splits, base, limit, dropped, progress)
@@ -144,14 +144,8 @@ def dataset(
         from werkmeister.corpus.report import make_report, write_report
 
         told = tell_of_pairs(pairs, splits, lengths, near, estimate) if pairs else {}
-        named: dict[str, Any] = {
-            "sources": sources,
-            "dropped": dropped,
-            "splits": splits,
-            "lengths": lengths,
-            "notes": notes,
-        }
-        report = make_report(**named, base=base, limit=limit, **told)
+        told |= {"splits": splits, "lengths": lengths, "notes": notes}
+        report = make_report(sources=sources, dropped=dropped, base=base, limit=limit, **told)
         write_report(report, draft.path)
         read = len(given) + (len(pairs.bare) if pairs else 0)
         draft.measures |= {"read": read, "dropped": report["dropped_counts"], "tokens": report["tokens"]}
@@ -237,12 +231,12 @@ def read_files(
     return sources
 
 
-def _given(sources: Sequence[Source]) -> tuple[list[Given], list[str]]:
-    """All examples, and what a person should know of how they were read."""
+def _given(sources: Sequence[Source], *, alone: bool) -> tuple[list[Given], list[str]]:
+    """All examples, and what a person should know of how they were read; `alone`: there are no written pairs."""
     given = [one for source in sources for one in source.given]
     notes = [f"{source.name}: columns not used: {', '.join(source.unused)}" for source in sources if source.unused]
     named = {one.split for one in given}
-    if len(named) == 1 and named != {""}:
+    if alone and len(named) == 1 and named != {""}:
         (only,) = named
         notes.append(f"every example says split = {only}, so the splits are cut afresh")
         given = [replace(one, split="") for one in given]
@@ -315,17 +309,23 @@ def _with_system(example: Example, system: str) -> Example:
     return replace(example, prompt=(Message("system", system), *example.prompt))
 
 
-def _divide(kept: Sequence[Given], settings: DatasetSettings, notes: list[str]) -> dict[str, list[Example]]:
-    """All together; but splits that the files give for what a person brought say nothing about the written pairs."""
-    from werkmeister.corpus.splits import parted_groups, split
+def _divide(
+    kept: Sequence[Given], pairs: Pairs | None, settings: DatasetSettings, notes: list[str]
+) -> dict[str, list[Example]]:
+    """Cut by the settings; beside written pairs, what a person gave a split keeps it, and the rest is cut."""
+    from werkmeister.corpus.splits import FEWEST, parted_groups, split
 
-    brought, written = [one for one in kept if not one.written], [one for one in kept if one.written]
-    parts = [brought, written] if written and any(one.split for one in brought) else [kept]
-    cut = [
-        split(part, valid=settings.valid, exam=settings.exam, exam_limit=settings.exam_limit, seed=settings.seed)
-        for part in parts
-    ]
-    splits = {name: [example for one in cut for example in one[name]] for name in cut[0]}
+    fixed, rest = settle_splits(kept, pairs) if pairs else ([], list(kept))
+    if len(rest) < FEWEST and {one.split for one in fixed} >= {"exam", "valid"}:
+        fixed, rest = [*fixed, *(replace(one, split="train") for one in rest)], []
+    taken = sum(one.split == "exam" for one in fixed)
+    limit = max(1, settings.exam_limit - taken) if settings.exam_limit else 0
+    splits: dict[str, list[Example]] = {
+        name: [one.example for one in fixed if one.split == name] for name in ("train", "valid", "exam")
+    }
+    if rest:
+        cut = split(rest, valid=settings.valid, exam=settings.exam, exam_limit=limit, seed=settings.seed)
+        splits = {name: [*own, *cut[name]] for name, own in splits.items()}
     parted = parted_groups(splits)
     if parted:
         notes.append(f"{len(parted)} groups stand in more than one split, as the files say: {', '.join(parted[:5])}")

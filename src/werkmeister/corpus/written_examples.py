@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from werkmeister.artefact import read_manifest
 from werkmeister.chat import Example
 
 if TYPE_CHECKING:
-    from werkmeister.corpus.decisions import Applied
+    from werkmeister.corpus.decisions import Applied, Decision
     from werkmeister.corpus.duplicates import Dropped
     from werkmeister.corpus.shapes import Given
     from werkmeister.corpus.writing.books import Books
@@ -25,7 +25,7 @@ Estimate = Callable[[int, int, float], float]
 class Pairs:
     """What the stage write made, with a person's decisions applied; `bare` are its examples as questions alone.
 
-    `languages` gives the language of each question by the id of its bare example.
+    `languages` gives the language of each question by the id of its bare example; `notes` is what a person should know.
     """
 
     written: Written
@@ -33,6 +33,7 @@ class Pairs:
     books: Books
     bare: list[Given]
     languages: Mapping[str, str]
+    notes: Sequence[str]
 
 
 def read_pairs(expert: Path, documents: Path | None, written: Path) -> Pairs:
@@ -42,12 +43,54 @@ def read_pairs(expert: Path, documents: Path | None, written: Path) -> Pairs:
     from werkmeister.corpus.written import read_written
 
     read = read_written(documents, written)
-    applied = apply_decisions(read.pairs, read.dropped, load_decisions(expert))
+    decisions = load_decisions(expert)
+    applied = apply_decisions(read.pairs, read.dropped, decisions)
+    edited = [record for record in applied.pairs if record["id"] in decisions.of and record["answerable"]]
     facts = read_manifest(written)["facts"]
     bare = bare_examples(applied.pairs, read.passages)
     languages = {one.example.id: record["language"] for one, record in zip(bare, applied.pairs, strict=True)}
     books = Books(**{key: facts[key] for key in ("open_book", "distractors", "seed")})
-    return Pairs(written=read, applied=applied, books=books, bare=bare, languages=languages)
+    notes = [*applied.notes, *_doubts(edited, decisions.of, read)]
+    return Pairs(written=read, applied=applied, books=books, bare=bare, languages=languages, notes=notes)
+
+
+def _doubts(records: Sequence[Mapping[str, Any]], of: Mapping[str, Decision], written: Written) -> Iterator[str]:
+    """What a person's own answers say that their passages do not: told, and kept all the same."""
+    from werkmeister.corpus.decisions import EDIT
+    from werkmeister.corpus.writing.figures import missing_figures
+
+    for record in records:
+        passage = written.passages.get(record["passage"])
+        if of[record["id"]].verdict == EDIT and passage:
+            missing = missing_figures(record["answer"], f"{passage.shown}\n{record['question']}")
+            if missing:
+                yield (
+                    f"your answer to {record['question']!r} is kept, though its passage does not say "
+                    f"{', '.join(missing)}: {passage.place}"
+                )
+
+
+def settle_splits(kept: Sequence[Given], pairs: Pairs) -> tuple[list[Given], list[Given]]:
+    """What has a split, and what is still to be cut.
+
+    An example that a person gave a split keeps it. Where its group names a document, or a family of documents, their
+    pairs follow it: questions of one's own about a machine would be no exam if its manual were learnt from.
+    """
+    homes: dict[str, str] = {}
+    for one in kept:
+        if one.split and one.example.group:
+            homes.setdefault(one.example.group, one.split)
+    for record in pairs.applied.pairs:
+        if record["document"] in homes:
+            homes.setdefault(record["group"], homes[record["document"]])
+    fixed, rest = [], []
+    for one in kept:
+        split = one.split or homes.get(one.example.group, "")
+        if split:
+            fixed.append(replace(one, split=split))
+        else:
+            rest.append(one)
+    return fixed, rest
 
 
 def dress_pairs(

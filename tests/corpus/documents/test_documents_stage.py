@@ -11,7 +11,7 @@ from tests.corpus.documents.samples import SAMPLES, pdf
 from werkmeister.artefact import Artefact
 from werkmeister.bases.base import Base
 from werkmeister.bases.tokens import load_tokenizer
-from werkmeister.corpus.documents import stage
+from werkmeister.corpus.documents import passages
 from werkmeister.corpus.documents.reading import Reader
 from werkmeister.corpus.documents.stage import DocumentsSettings, documents, documents_inputs, load_documents
 from werkmeister.errors import DataError, SettingsError
@@ -71,13 +71,13 @@ def test_the_artefact_holds_every_document_with_its_text_its_blocks_and_its_pass
     loaded = list(load_documents(made))
     assert [document.name for document, _ in loaded] == sorted(f"manuals/{e}/manual.{e}" for e in SAMPLES)
     tokenizer = load_tokenizer(base)
-    for document, passages in loaded:
-        assert passages and all(passage.document == document.name for passage in passages)
-        for passage in passages:
+    for document, pieces in loaded:
+        assert pieces and all(passage.document == document.name for passage in pieces)
+        for passage in pieces:
             assert passage.text == document.text[passage.start : passage.end]
             assert passage.tokens == len(tokenizer(passage.text, add_special_tokens=False)["input_ids"]) <= 100
     everything = list(read_passages(made.file("passages.jsonl")))
-    assert everything == [passage for _, passages in loaded for passage in passages]
+    assert everything == [passage for _, pieces in loaded for passage in pieces]
     assert made.facts == {
         "base": {"name": "tiny", "identity": "identity of tiny", "context_length": CONTEXT},
         "documents": len(SAMPLES),
@@ -102,18 +102,18 @@ def hundred(tmp_path: Path) -> Path:
 
 def test_after_touching_one_of_a_hundred_documents_one_is_read_and_cut_again(hundred, base, monkeypatch):
     counted = {"read": 0, "cut": 0}
-    read, cut = Reader.read, stage._Making._cut_anew
+    read, cut = Reader.read, passages.cut
 
     def counting_read(self, path, name):
         counted["read"] += 1
         return read(self, path, name)
 
-    def counting_cut(self, document):
+    def counting_cut(document, count, **given):
         counted["cut"] += 1
-        return cut(self, document)
+        return cut(document, count, **given)
 
     monkeypatch.setattr(Reader, "read", counting_read)
-    monkeypatch.setattr(stage._Making, "_cut_anew", counting_cut)
+    monkeypatch.setattr(passages, "cut", counting_cut)
     first = run(hundred, base)
     assert counted == {"read": 100, "cut": 100}
     before = {passage.id for passage in read_passages(first.file("passages.jsonl"))}

@@ -118,6 +118,8 @@ def test_items_are_told_by_their_marks_and_go_on_over_line_and_page():
     [
         ("Werk\x02zeug", "Werkzeug"),
         ("Peripherie\x02Unterstützung", "Peripherie-Unterstützung"),
+        ("the CAM\x02ERA_OFFSET", "the CAMERA_OFFSET"),
+        ("SCARA\x02Roboter", "SCARA-Roboter"),
         ("the config\x02rt file", "the config-rt file"),
         ("Ein Wort-\nteil hier", "Ein Wortteil hier"),
         ("soft\u00adhyphen", "softhyphen"),
@@ -139,6 +141,15 @@ def test_a_header_that_names_the_chapter_is_dropped_where_it_counts_the_pages():
     pages = [f"{n} Chapter {1 + n // 5}. Motion\nWords about {n * n} mm.\nMore of it.\nAn end." for n in range(1, 40)]
     cleaned = clean_pages(pages)
     assert all(lines[0].startswith("Words") for lines in cleaned.pages)
+
+
+def test_rows_of_as_many_words_below_a_caption_become_a_table():
+    page = "Table 3.1: Output Voltage\nRaw Measured\n-10 -9.93\n0 -0.96\n10 10.07"
+    lines = page.split("\n")
+    nodes = [node("paragraph", lines[0]), node("paragraph", "\n".join(lines[1:]))]
+    caption, table = read_pdf(nodes, [page], "").parts
+    assert caption.text == lines[0]
+    assert table.text == "| Raw | Measured |\n| --- | --- |\n| -10 | -9.93 |\n| 0 | -0.96 |\n| 10 | 10.07 |"
 
 
 def test_lines_that_only_look_like_furniture_stay():

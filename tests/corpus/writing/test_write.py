@@ -210,7 +210,7 @@ def test_when_all_pairs_fall_to_the_checks_the_largest_reasons_are_named(expert,
 
 
 def teaches(body) -> str:
-    """A teacher that asks about the weight where a passage tells it, and about nothing elsewhere; as judge it agrees."""
+    """A teacher that asks about the weight where a passage tells it, and about nothing elsewhere."""
     said = body["messages"][-1]["content"]
     row = re.search(r"\| Weight \| (\d+ kg) \|", said)
     name = re.search(r"Norvex M\d+", said)

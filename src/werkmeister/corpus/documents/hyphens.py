@@ -38,7 +38,8 @@ class Joiner:
             return f"{left}{'' if SOFT in match.group() and not left else '-'}{right}"
         whole = left + right
         hyphened = f"{left}-{right}"
-        if right[0].isupper() or self._often[hyphened] > self._often[whole]:
+        capitals = left.isupper() and right.isupper()
+        if (right[0].isupper() and not capitals) or self._often[hyphened] > self._often[whole]:
             return hyphened
         self.joined += 1
         return whole

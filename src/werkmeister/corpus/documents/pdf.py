@@ -34,6 +34,8 @@ _LABEL = re.compile(
 _CLEAR_HEADING = re.compile(r"^(?=.{3,70}$)(?:\d+(?:\.\d+)*\.?\s+)?[^\W\d_a-zßà-ÿ][^=$<>;|{}\[\]/\\]*[^\W_]\)?$")
 _LEADER_CELL = re.compile(r"^(?:[.·…]\s?){3,}$")
 _ENDED = re.compile(r"[.!?:;…][\"'”’»)]*$")
+_TABLE = re.compile(r"^(?:table|tabelle)\s+[\dA-Z][\d.]*:?", re.IGNORECASE)
+_FEWEST_ROWS = 3
 _LETTERS = re.compile(r"[^\W\d_]{2}")
 _FEWEST_NUMBERS = 3
 _FULL = 0.7
@@ -184,7 +186,7 @@ class _Builder:
 
     def finished(self) -> list[Part]:
         """All parts: list items that follow each other as one list, headings with their depths."""
-        return _levelled(_lists([self._set(part) for part in _labelled(self.parts)]), self.entries)
+        return _levelled(_lists([self._set(part) for part in _tabled(_labelled(self.parts))]), self.entries)
 
     def _set(self, part: Part) -> Part:
         """Words joined and lines set as running text."""
@@ -299,6 +301,19 @@ def _labelled(parts: Iterable[Part]) -> list[Part]:
         if made and part.kind == "paragraph" and made[-1].kind == "paragraph" and _LABEL.match(made[-1].text):
             label = made.pop()
             part = replace(label, text=f"{label.text}\n{part.text}")
+        made.append(part)
+    return made
+
+
+def _tabled(parts: Iterable[Part]) -> list[Part]:
+    """Lines below the caption of a table, of as many words each, are its rows; other tables stay lines of text."""
+    made: list[Part] = []
+    for part in parts:
+        rows = [line.split() for line in part.text.split("\n")]
+        captioned = bool(made) and made[-1].kind == "paragraph" and _TABLE.match(made[-1].text)
+        alike = len(rows) >= _FEWEST_ROWS and 1 < len(rows[0]) == min(map(len, rows)) == max(map(len, rows))
+        if captioned and alike and part.kind == "paragraph":
+            part = replace(part, kind="table", text=pipe_table(rows))
         made.append(part)
     return made
 

@@ -68,14 +68,14 @@ def remove_contamination(
 def find_leaks(
     train: Sequence[Example], held: Sequence[Example], passages: Mapping[str, Passage], near: float = NEAR_QUESTION
 ) -> Iterator[Leak]:
-    """Every example of `train` that gives one of `held` away, once for each way in which it does."""
-    texts = {key: _body(passage) for key, passage in passages.items()}
-    yield from _questions(
-        [(example.question, example.target) for example in train], [(e.question, e.target) for e in held], near
-    )
-    ours = [[texts[e.passage]] if e.passage in texts else [] for e in train]
-    theirs = [[texts[e.passage]] if e.passage in texts else [] for e in held]
-    yield from _passages(ours, theirs)
+    """Every example of `train` that gives one of `held` away, once for each way in which it does.
+
+    What is read is taken from the prompt, as far as it is an open-book one, and is the passage that an example was
+    written from. Of a held example it is that passage alone, not what stands beside it.
+    """
+    shown = _Shown(passages)
+    yield from _questions([_asked(example) for example in train], [_asked(example) for example in held], near)
+    yield from _passages([shown.texts(example) for example in train], [shown.own(example) for example in held])
 
 
 def measure_contamination(
@@ -87,21 +87,20 @@ def measure_contamination(
     """
     exam = splits["exam"]
     rest = [example for name in ("train", "valid") for example in splits[name]]
-    asked = _questions([_asked(example) for example in rest], [_asked(example) for example in exam], near)
+    leaks = list(find_leaks(rest, exam, passages, near))
+    asked, read = ({leak.held for leak in leaks if leak.what == what} for what in ("question", "passage"))
     shown = _Shown(passages)
-    own = [[_body(passages[e.passage])] if e.passage in passages else [] for e in exam]
-    read = _passages([shown.texts(example) for example in rest], own)
     groups = {example.group for example in rest if example.group}
     return [
         {
             "what": "exam questions that are asked in train, nearly in the same words and with the same answer",
-            "n": len({leak.held for leak in asked}),
+            "n": len(asked),
             "of": len(exam),
         },
         {
             "what": "exam questions whose passage stands in train, in nearly the same words",
-            "n": len({leak.held for leak in read}),
-            "of": sum(bool(texts) for texts in own),
+            "n": len(read),
+            "of": sum(bool(shown.own(example)) for example in exam),
         },
         {
             "what": "exam questions about a family of documents that train asks about",
@@ -119,6 +118,12 @@ class _Shown:
         self.by_line: defaultdict[str, list[Passage]] = defaultdict(list)
         for passage in passages.values():
             self.by_line[passage.shown.partition("\n")[0]].append(passage)
+
+    def own(self, example: Example) -> list[str]:
+        """The text of the passage that the example was written from; of a person's example, what its prompt shows."""
+        if example.passage in self.passages:
+            return [_body(self.passages[example.passage])]
+        return self.texts(example)
 
     def texts(self, example: Example) -> list[str]:
         """The texts of the passages in the prompt, and of the one that the example was written from."""

@@ -32,8 +32,8 @@ _WORD = re.compile(r"\w+")
 class Families:
     """Which group a passage belongs to.
 
-    `mode` is "documents", "sections" or "passages"; `heads` names each document's family, `depth` is how many headings name a
-    section (0 where documents are the groups).
+    `mode` is "documents", "sections" or "passages"; `heads` names each document's family, `depth` is how many headings
+    name a section (0 where documents are the groups).
     """
 
     mode: str

@@ -1,7 +1,8 @@
 // Keeps the page in the browser, so that it opens without a network, and gives it the headers that let the model use
 // several threads (COOP and COEP), whatever the host sends. Nothing of another host is ever fetched.
 //
-// In front of this text a bundle has `const SHELL = {version, files}`: what to keep.
+// In front of this text a bundle has `const SHELL = {version, files, policy}`: what to keep, and the page's
+// Content-Security-Policy, which workers would not get from the page.
 /* global SHELL */
 
 const CACHE = `werkmeister ${self.registration.scope} ${SHELL.version}`;
@@ -11,6 +12,7 @@ const HEADERS = {
   'Cross-Origin-Opener-Policy': 'same-origin',
   'Cross-Origin-Embedder-Policy': 'require-corp',
   'Cross-Origin-Resource-Policy': 'same-origin',
+  'Content-Security-Policy': SHELL.policy,
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'no-referrer',
 };

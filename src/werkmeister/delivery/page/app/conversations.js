@@ -57,9 +57,14 @@ export function nameFrom(question) {
   return line.length > 48 ? `${line.slice(0, 47).trimEnd()}…` : line;
 }
 
-/** What the engine is given: the turns without what was stopped before it began. */
+/** What the engine is given: the turns in turn. A question that was never answered is left out once another follows. */
 export function messages(turns) {
-  return turns.filter((turn) => turn.content).map(({ role, content }) => ({ role, content }));
+  const given = [];
+  for (const { role, content } of turns) {
+    if (role === 'user' && given.at(-1)?.role === 'user') given.pop();
+    if (content) given.push({ role, content });
+  }
+  return given;
 }
 
 /** Without the two oldest turns (a question and its answer); null when only the newest question is left. */

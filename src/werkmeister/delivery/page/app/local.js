@@ -4,11 +4,11 @@ import { bring, stored } from './storage.js';
 
 const MOST_THREADS = 8;
 
-/** How many threads to compute with: as many as there are cores up to two, else half of what the browser reports,
- * since that counts each core twice on most machines. One where the page is not isolated. */
+/** How many threads to compute with: half of what the browser reports, since that counts each core twice on most
+ * machines, and since threads that must wait for one another crawl as soon as something else needs a core. One where the
+ * page is not isolated. */
 export function threadsFor(reported, isolated) {
-  if (!isolated) return 1;
-  return Math.max(1, Math.min(MOST_THREADS, reported <= 2 ? reported : Math.ceil(reported / 2)));
+  return isolated ? Math.max(1, Math.min(MOST_THREADS, Math.floor(reported / 2))) : 1;
 }
 
 /** The graphics processor that could be used: {name}; null where there is none that can compute in half precision. */

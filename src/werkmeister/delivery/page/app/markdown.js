@@ -7,6 +7,7 @@ const LIST = /^(\s{0,12})([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const FENCE = /^\s{0,3}(`{3,}|~{3,})\s*([\w+#.-]*)\s*.*$/;
 const RULE = /^\s{0,3}([-*_])(?:\s*\1){2,}\s*$/;
 const HEAD = /^\s{0,3}(#{1,6})\s+(.+?)\s*#*\s*$/;
+const JSON_TEXT = /^\s*(\{\s*"|\[\s*[{"])/;
 const DIVIDER = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
 /** The blocks of a text: {kind: "p" | "h" | "code" | "quote" | "list" | "table" | "rule", …}. */
@@ -194,8 +195,13 @@ export function address(text) {
   }
 }
 
-/** The text as DOM nodes. */
+/** The text as DOM nodes. JSON is shown as it is: its stars and underscores mean nothing. */
 export function render(text) {
+  if (JSON_TEXT.test(text)) {
+    const pre = element('pre', [element('code', [text])]);
+    pre.className = 'flow';
+    return pre;
+  }
   const made = document.createDocumentFragment();
   made.append(...parse(text).map(blockNode));
   return made;

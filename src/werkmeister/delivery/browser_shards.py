@@ -1,0 +1,100 @@
+"""Splits a GGUF file into shards as llama.cpp reads them: a browser takes no file over 2 GB into memory at once.
+
+Every shard is a GGUF of its own with three keys: `split.no`, `split.count` and `split.tensors.count`. The first holds
+the model's metadata beside its tensors. Source of the layout: llama.cpp's gguf-split.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from werkmeister.bases.gguf_header import (
+    MAGIC,
+    GgufHeader,
+    Tensor,
+    alignment_of,
+    padded,
+    read_gguf_header,
+    type_number,
+)
+from werkmeister.progress import Progress
+
+_VERSION = 3
+_UINT16, _INT32 = 2, 5
+_CHUNK = 4 << 20
+
+
+def write_shards(model: Path, folder: Path, stem: str, size: int, progress: Progress) -> list[Path]:
+    """Write the shards of `model` as `folder`/`stem`-00001-of-00003.gguf and so on, in order.
+
+    Each holds at most `size` bytes of tensors; a tensor that is larger stands alone. Tensors keep their order and every
+    byte. Raises BaseModelError when `model` is no whole GGUF file.
+    """
+    header = read_gguf_header(model)
+    parts = _parts(list(header.tensors.values()), size, alignment_of(header.raw))
+    paths = [folder / f"{stem}-{number:05}-of-{len(parts):05}.gguf" for number in range(1, len(parts) + 1)]
+    total = sum(tensor.size for tensor in header.tensors.values())
+    with model.open("rb") as source, progress.track(f"splitting {model.name} into {len(parts)} files", total) as bar:
+        for number, (path, part) in enumerate(zip(paths, parts, strict=True)):
+            raw = {
+                **(header.raw if number == 0 else _alignment(header)),
+                "split.no": struct.pack("<IH", _UINT16, number),
+                "split.count": struct.pack("<IH", _UINT16, len(parts)),
+                "split.tensors.count": struct.pack("<Ii", _INT32, len(header.tensors)),
+            }
+            with path.open("wb") as file:
+                for written in _write(file, source, header, raw, part):
+                    bar.advance(written)
+    return paths
+
+
+def _parts(tensors: Sequence[Tensor], size: int, alignment: int) -> list[list[Tensor]]:
+    parts: list[list[Tensor]] = [[]]
+    held = 0
+    for tensor in tensors:
+        weight = padded(tensor.size, alignment)
+        if parts[-1] and held + weight > size:
+            parts.append([])
+            held = 0
+        parts[-1].append(tensor)
+        held += weight
+    return parts
+
+
+def _alignment(header: GgufHeader) -> dict[str, bytes]:
+    key = "general.alignment"
+    return {key: header.raw[key]} if key in header.raw else {}
+
+
+def _write(
+    file: BinaryIO, source: BinaryIO, header: GgufHeader, raw: Mapping[str, bytes], tensors: Sequence[Tensor]
+) -> Iterator[int]:
+    """Write one shard; yields the number of bytes of each piece of tensor data that was copied."""
+    alignment = alignment_of(header.raw)
+    file.write(MAGIC + struct.pack("<IQQ", _VERSION, len(tensors), len(raw)))
+    for key, value in raw.items():
+        file.write(_text(key) + value)
+    offset = 0
+    for tensor in tensors:
+        shape = tuple(reversed(tensor.shape))
+        file.write(_text(tensor.name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
+        file.write(struct.pack("<IQ", type_number(tensor.type), offset))
+        offset += padded(tensor.size, alignment)
+    for tensor in tensors:
+        file.write(bytes(padded(file.tell(), alignment) - file.tell()))
+        source.seek(header.offsets[tensor.name])
+        left = tensor.size
+        while left:
+            piece = source.read(min(_CHUNK, left))
+            file.write(piece)
+            left -= len(piece)
+            yield len(piece)
+    file.write(bytes(padded(file.tell(), alignment) - file.tell()))
+
+
+def _text(text: str) -> bytes:
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
