@@ -17,6 +17,9 @@ _LEGAL = re.compile(
     r"\s*\([^)]*\)|,?\s+(?:Co\.?,?\s*)?(?:Ltd\.?|LLC|L\.L\.C\.|Inc\.?|GmbH|AG|S\.?L\.?U?\.?|S\.?A\.?|A/S|B\.?V\.?|Corp\.?"
     r"|Corporation|Limited|Pty\.?|A[Bb]|Oy|SpA|S\.p\.A\.|S\.r\.l\.)(?=[\s,]|$)"
 )
+_LEGAL_END = re.compile(
+    r"(?:\s*[&+]\s*Co\.?\s*KG|\s*\+\s*Co|(?<!&)[\s,.]+(?:Co|Pte|Pty|Ltd|KG|SAS|AS|NV|ApS))[\s,.]*$", re.IGNORECASE
+)
 _STEP = re.compile(r"(?:Step\s+)?(\d+)\s*[.):]\s+(?=\S)", re.IGNORECASE)
 
 
@@ -34,6 +37,8 @@ def parameters(device: dict[str, Any]) -> list[dict[str, Any]]:
 def name(device: dict[str, Any]) -> str:
     """Maker and model, as people call it: without the maker's legal form."""
     maker = _LEGAL.sub("", one_line(device["manufacturer"])).strip(" ,.")
+    while (shorter := _LEGAL_END.sub("", maker)) and shorter != maker:
+        maker = shorter
     model = one_line(device["label"])
     return model if model.casefold().startswith(maker.casefold()) else f"{maker} {model}"
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 from werkmeister.chat import Conversation, Message
 from werkmeister.console import show_json
-from werkmeister.consulting.chat_loop import converse
+from werkmeister.consulting.chat_loop import below, converse
 from werkmeister.consulting.expert import Answer, Expert, ask, stream_answer
+from werkmeister.consulting.prompting import without_oldest
 from werkmeister.errors import ContextError
 
 
 def show_answer(expert: Expert, question: str, *, as_json: bool) -> None:
-    """Answer one question on stdout; a cut answer is told on stderr."""
+    """Answer one question on stdout, and its sources below; a cut answer and other notes are told on stderr."""
     if as_json:
         show_json(ask(expert, question).record())
         return
@@ -23,8 +24,8 @@ def show_answer(expert: Expert, question: str, *, as_json: bool) -> None:
             _write(piece)
             continue
         _write("\n")
-        if piece.finish == "length":
-            print(f"(Cut at {piece.tokens} tokens: raise ask.max_tokens for longer answers.)", file=sys.stderr)
+        for line in below(piece):
+            print(line, file=sys.stdout if line.startswith("[") else sys.stderr)
 
 
 def talk(expert: Expert, *, as_json: bool) -> None:
@@ -35,14 +36,10 @@ def talk(expert: Expert, *, as_json: bool) -> None:
             try:
                 answer = ask(expert, line, history=history)
             except ContextError as error:
-                if not history:
-                    print(json.dumps({"error": error.message}, ensure_ascii=False), flush=True)
-                    continue
-                # Said on its line, as the conversation for people says it: the next question starts anew.
-                history = ()
-                answer = ask(expert, line)
-                print(json.dumps({"note": "the conversation outgrew the context and starts anew"}), flush=True)
-            history = (*history, Message("user", line), Message("assistant", answer.text))
+                print(json.dumps({"error": error.message}, ensure_ascii=False), flush=True)
+                continue
+            kept = without_oldest(history, answer.turns_left_out)
+            history = (*kept, Message("user", line), Message("assistant", answer.text))
             print(json.dumps(answer.record(), ensure_ascii=False), flush=True)
         return
     lines = _lines()

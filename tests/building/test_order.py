@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from werkmeister.building.order import padding_share, training_order
+from werkmeister.building.recipe import width_step
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300)
 
@@ -29,3 +30,14 @@ def test_batches_of_like_length_pad_less_than_the_order_of_the_file() -> None:
     lengths = [10 + (37 * i) % 91 for i in range(2000)]
     order = training_order(lengths, epochs=1, batch_size=16, seed=0)
     assert padding_share(lengths, order, 16) < 0.1 * padding_share(lengths, range(2000), 16)
+
+
+@given(st.integers(1, 200_000))
+def test_on_a_cpu_there_are_at_most_32_lengths_of_batches_whatever_the_examples(longest: int) -> None:
+    step = width_step(longest)
+    assert -(-longest // step) <= 32
+    assert step == 4 or -(-longest // (step - 4)) > 32, "a smaller step would do"
+
+
+def test_padding_counts_what_fills_up_to_the_step() -> None:
+    assert padding_share([10, 9, 3, 1], [0, 1, 2, 3], 2, 4) == 1 - 23 / (2 * 12 + 2 * 4)

@@ -89,6 +89,24 @@ def test_the_fused_forward_and_the_short_head_are_the_function_that_peft_and_trl
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_batches_come_in_few_lengths_so_that_the_heap_does_not_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from werkmeister.building.trainer import ExpertTrainer
+
+    widths = set()
+    own = ExpertTrainer.compute_loss
+
+    def seen(trainer, model, inputs, *args, **kwargs):
+        widths.add(inputs["input_ids"].shape[1])
+        return own(trainer, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(ExpertTrainer, "compute_loss", seen)
+    expert = made(tmp_path / "expert", epochs=1.0, batch_size=2, evaluations=1)
+    run_stage(read_expert(expert), "train")
+    assert widths and all(width % 4 == 0 for width in widths)
+
+
 def test_nothing_is_read_twice_the_same_settings_give_the_same_adapter(trained: Path, tmp_path: Path) -> None:
     again = made(tmp_path / "again")
     run_stage(read_expert(again), "train")

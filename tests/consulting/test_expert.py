@@ -20,6 +20,7 @@ from werkmeister.consulting.expert import (
     stream_answer,
     stream_tokens,
 )
+from werkmeister.consulting.finding import Finding
 from werkmeister.engines.engine import Sampling, Stop, Token, reply
 from werkmeister.engines.llama import LlamaEngine
 from werkmeister.engines.scripted import ScriptedEngine
@@ -94,7 +95,7 @@ def test_a_library_puts_its_passages_before_the_question_and_the_answer_names_th
 
         def find(self, question, history):
             self.asked = (question, history)
-            return [passage], "de"
+            return Finding(passages=(passage,), language="de")
 
     engine, shelf = ScriptedEngine({}, otherwise="yes"), Shelf()
     expert = Expert(name="smith", engine=engine, system="S", sampling=Sampling(max_tokens=9), library=shelf)
@@ -102,7 +103,8 @@ def test_a_library_puts_its_passages_before_the_question_and_the_answer_names_th
     *_, streamed = stream_answer(expert, "colour?", history=history)
     for answer in (ask(expert, "colour?", history=history), streamed):
         assert answer.passages == (passage,)
-        assert answer.record()["passages"] == [{"id": "1" * 16, "place": "m.pdf, H"}]
+        shown = {"id": "1" * 16, "place": "m.pdf, H", "title": "T", "text": "It is red."}
+        assert answer.record()["passages"] == [shown]
     assert shelf.asked == ("colour?", history)
     assert {turns[-1].content for turns, _ in engine.asked} == {open_book("colour?", [passage], "de")}
 

@@ -81,7 +81,7 @@ def pairs_of(expert: Path) -> list[dict]:
 def test_every_example_is_a_verified_pair_in_the_form_in_which_the_expert_is_asked(expert, base):
     splits = splits_of(run(expert, base))
     passages = {p.id: p for p in read_passages(expert / "artefacts" / "documents" / "passages.jsonl")}
-    pairs = {(pair["question"], pair["passage"]): pair for pair in pairs_of(expert)}
+    pairs = {(pair[form], pair["passage"]): pair for pair in pairs_of(expert) for form in ("loose", "question")}
     parts = Counter()
     for name, examples in splits.items():
         for example in examples:

@@ -1,6 +1,7 @@
 """A headless Chromium, driven through its DevTools protocol over two pipes; standard library only."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -139,9 +140,16 @@ class Browser:
         return [n["name"]["value"] for n in nodes if not n["ignored"] and n.get("role", {}).get("value") == role]
 
     def close(self) -> None:
+        """End it as a person does, so that it writes down what it kept."""
+        self._session = ""
+        with contextlib.suppress(AssertionError, OSError):
+            self.call("Browser.close")
         os.close(self._to)
         os.close(self._from)
-        self._process.terminate()
-        self._process.wait(10)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait(10)
         if self._scratch:
             self._scratch.cleanup()

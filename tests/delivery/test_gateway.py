@@ -15,6 +15,7 @@ import openai
 import pytest
 
 from tests.delivery.running import expert, running, scripted
+from werkmeister.consulting.finding import Finding
 from werkmeister.delivery import schemas
 from werkmeister.delivery.openapi import document
 from werkmeister.engines.engine import Sampling
@@ -166,12 +167,14 @@ def test_a_library_puts_passages_before_the_question_in_the_trained_form():
 
     class Shelf:
         def find(self, question, history):
-            return (passage,), "en"
+            return Finding(passages=(passage,))
 
     with running(expert(ScriptedEngine({}, otherwise="red"), library=Shelf())) as gateway:
         _, _, answer = gateway.chat("which colour?")
         assert last_asked(gateway)[0][-1].content == open_book("which colour?", [passage])
-        assert answer["werkmeister"]["answers"][0]["passages"] == [{"id": "1" * 16, "place": "m.pdf"}]
+        assert answer["werkmeister"]["answers"][0]["passages"] == [
+            {"id": "1" * 16, "place": "m.pdf", "title": "Manual", "text": "It is red."}
+        ]
         gateway.send("POST", "/v1/completions", {"prompt": "which colour?"})
         assert last_asked(gateway)[0][-1].content == "which colour?", "a bare text is continued as it is"
 

@@ -119,6 +119,22 @@ def test_many_parameters_get_a_section_each(script: ModuleType) -> None:
     assert "### Parameter 19: Value 19\n\n- Default: 19 W\n" in text
 
 
+@pytest.mark.parametrize(
+    ("maker", "called"),
+    [
+        ("Maker Works CO., Ltd.", "Maker Works"),
+        ("Maker Works Pte. Ltd.", "Maker Works"),
+        ("Maker next GmbH & Co. KG.", "Maker next"),
+        ("MAKER AG + Co.", "MAKER"),
+        ("Maker Works SAS", "Maker Works"),
+        ("Maker & Co", "Maker & Co"),
+        ("Maker Company Works", "Maker Company Works"),
+    ],
+)
+def test_a_maker_is_called_without_its_legal_form(script: ModuleType, maker: str, called: str) -> None:
+    assert script.name({"manufacturer": maker, "label": "M1"}) == f"{called} M1"
+
+
 def test_the_same_package_gives_the_same_bytes_and_a_cut_is_part_of_the_whole(
     script: ModuleType, package: Path, tmp_path: Path
 ) -> None:

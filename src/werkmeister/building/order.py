@@ -24,13 +24,13 @@ def training_order(lengths: Sequence[int], *, epochs: float, batch_size: int, se
     return order[:total]
 
 
-def padding_share(lengths: Sequence[int], order: Sequence[int], batch_size: int) -> float:
-    """Share of padding among all tokens that the given order will compute."""
+def padding_share(lengths: Sequence[int], order: Sequence[int], batch_size: int, step: int = 1) -> float:
+    """Share of padding among all tokens that the given order will compute; widths are rounded up to `step`."""
     real = padded = 0
     for start in range(0, len(order), batch_size):
         batch = [lengths[i] for i in order[start : start + batch_size]]
         real += sum(batch)
-        padded += max(batch) * len(batch)
+        padded += -(-max(batch) // step) * step * len(batch)
     return 1 - real / padded
 
 

@@ -17,7 +17,8 @@ _CUDA_TOKENS = 8192
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The derived half of a run. `precision` is "nf4", "bf16", "fp16" or "fp32" for the frozen base; `compute` is the
-    precision of the arithmetic; `micro_batch` × `accumulation` examples make one step; lengths in tokens."""
+    precision of the arithmetic; `micro_batch` × `accumulation` examples make one step; lengths in tokens. Batches are
+    filled up to a multiple of `width_step`."""
 
     device: str
     precision: str
@@ -28,6 +29,7 @@ class Recipe:
     checkpointing: bool
     optimizer: str
     max_length: int
+    width_step: int
     fuse: bool
 
     def words(self) -> str:
@@ -68,8 +70,19 @@ def derive_recipe(
         checkpointing=cuda,
         optimizer="paged_adamw_8bit" if cuda and stored == "nf4" else "adamw_torch_fused",
         max_length=longest,
+        width_step=1 if cuda else width_step(longest),
         fuse=not cuda and stored != "nf4",
     )
+
+
+def width_step(longest: int) -> int:
+    """What batches' lengths are rounded up to on a CPU, so that there are at most 32 of them.
+
+    oneDNN compiles its products for every shape that it meets and keeps a thousand; with more shapes than that, old
+    ones are thrown out and new ones made in the middle of a step's tensors for as long as the training lasts. These
+    litter the heap: it grows, and finding room in it takes more time from step to step (EXPERIMENTS.md).
+    """
+    return 4 * -(-longest // 128)
 
 
 def quantization_config(recipe: Recipe) -> Any:

@@ -207,7 +207,7 @@ class _Run:
         settings = self.settings
         order = training_order(lengths, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
         tokens = sum(lengths[i] for i in order)
-        padding = padding_share(lengths, order, self.recipe.micro_batch)
+        padding = padding_share(lengths, order, self.recipe.micro_batch, self.recipe.width_step)
         self.progress.say(
             f"{len(order):,} examples in {-(-len(order) // settings.batch_size):,} steps, {tokens:,} tokens "
             f"({learnt / sum(lengths):.0%} learnt, {padding:.1%} padding on top)"
@@ -278,6 +278,7 @@ class _Run:
             fp16=recipe.compute == "fp16",
             use_cpu=recipe.device == "CPU",
             gradient_checkpointing=recipe.checkpointing,
+            pad_to_multiple_of=recipe.width_step,
             max_length=None,  # Nothing is ever cut: the dataset stage left out what is too long.
             dataset_kwargs={"skip_prepare_dataset": True},
             eval_strategy="steps",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from werkmeister.chat import Conversation, Message
 from werkmeister.consulting.expert import Answer, Expert, stream_answer
-from werkmeister.errors import ContextError, EngineError, UserError
+from werkmeister.consulting.prompting import without_oldest
+from werkmeister.errors import EngineError, UserError
 
 COMMANDS = "/new starts anew, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 
@@ -45,42 +46,41 @@ def converse(expert: Expert, read: Callable[[], str | None], write: Callable[[st
 
 def _turn(expert: Expert, history: Conversation, question: str, write: Callable[[str], None]) -> Conversation:
     """Answer one question and return the conversation with it."""
-    kept, left_out = history, 0
-    while True:
-        try:
-            answer = _answer(expert, kept, question, write, left_out)
-        except ContextError as error:
-            if kept:
-                kept, left_out = kept[2:], left_out + 1
-                continue
-            write(f"({error})\n")
-            return history
-        except UserError as error:
-            write(f"({error})\n")
-            return history
-        except KeyboardInterrupt:
-            write("\n(Stopped; this turn is forgotten.)\n")
-            return kept
-        write("\n")
-        if answer.finish == "length":
-            write(f"(Cut at {answer.tokens} tokens: raise ask.max_tokens for longer answers.)\n")
-        return (*kept, Message("user", question), Message("assistant", answer.text))
+    try:
+        answer = _answer(expert, history, question, write)
+    except UserError as error:
+        write(f"({error})\n")
+        return history
+    except KeyboardInterrupt:
+        write("\n(Stopped; this turn is forgotten.)\n")
+        return history
+    write("\n")
+    for line in below(answer):
+        write(f"{line}\n")
+    # A turn that no longer fitted fits no longer.
+    kept = without_oldest(history, answer.turns_left_out)
+    return (*kept, Message("user", question), Message("assistant", answer.text))
 
 
-def _answer(
-    expert: Expert, history: Conversation, question: str, write: Callable[[str], None], left_out: int
-) -> Answer:
+def _answer(expert: Expert, history: Conversation, question: str, write: Callable[[str], None]) -> Answer:
     with closing(stream_answer(expert, question, history=history)) as pieces:
         for piece in pieces:
-            if left_out:
-                write(_left_out(left_out, expert.engine.context_length))
-                left_out = 0
             if isinstance(piece, Answer):
                 return piece
             write(piece)
     raise EngineError(f"{expert.engine.name} ended its answer without a last word", hint="ask again")
 
 
-def _left_out(turns: int, context: int) -> str:
-    which = "oldest turn was" if turns == 1 else f"{turns} oldest turns were"
-    return f"(The {which} left out: the conversation no longer fits {context} tokens. /new starts anew.)\n"
+def below(answer: Answer) -> Iterator[str]:
+    """The lines that stand below an answer: its sources, what is not supported by them, and its notes."""
+    cited = [citation for citation in answer.citations if citation.supported]
+    for number, citation in enumerate(dict.fromkeys(cited), 1):
+        yield f"[{number}] {citation.place}: \u201c{' '.join(citation.quote.split())}\u201d"
+    doubtful = [citation for citation in answer.citations if not citation.supported]
+    for citation in doubtful:
+        start, end = citation.sentence
+        yield f"(Not supported by the documents: \u201c{' '.join(answer.text[start:end].split())}\u201d)"
+    for note in answer.notes:
+        yield f"({note})"
+    if answer.finish == "length":
+        yield f"(Cut at {answer.tokens} tokens: raise ask.max_tokens for longer answers.)"

@@ -16,9 +16,12 @@ from typing import Any, Protocol
 from werkmeister.artefact import Artefact, open_artefact
 from werkmeister.chat import Conversation, Message
 from werkmeister.config import setting
+from werkmeister.consulting.citations import Citation
+from werkmeister.consulting.finding import Finding
+from werkmeister.consulting.prompting import Prompt, begun, fitting
 from werkmeister.engines.engine import Engine, Sampling, Stop, Token, stream_until
 from werkmeister.errors import ArtefactError, SettingsError
-from werkmeister.grounding import open_book
+from werkmeister.grounding import refusal
 from werkmeister.passage import Passage
 
 NOT_MEASURED = "not measured"
@@ -35,6 +38,10 @@ class AskSettings:
     context_length: int = setting(
         0, help="room for conversation and answer; 0: the model's own, up to 8192", unit="tokens", low=0
     )
+    library: bool = setting(True, help="answer from the documents, where the expert has an index of them")
+    passages: int = setting(
+        0, help="passages of the documents put before each question; 0: as many as in training", low=0, high=20
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +51,17 @@ class Answer:
     `confidence` is the probability that the model gave to the least likely token of the answer, the ending one included
     (0 to 1; None for an answer without tokens). It orders answers by doubt; it is no promise of being right before it
     is calibrated. `finish` is "stop", or "length" when max_tokens cut the answer. `joules` and `cost` are None where
-    nothing measured them. `passages` are those that stood before the question; `cached_tokens` of the prompt were known
-    from an earlier one.
+    nothing measured them. `passages` are those that stood before the question, and `citations` tell for each sentence
+    where in them it stands. `notes` are sentences for the person: what was left out of the prompt. `turns_left_out` is
+    how many of the oldest questions, with their answers, no longer fitted. `cached_tokens` of the prompt were known
+    from an earlier one. An answer of no tokens was given without the model: the documents do not tell.
     """
 
     text: str
-    citations: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
     passages: tuple[Passage, ...] = ()
+    notes: tuple[str, ...] = ()
+    turns_left_out: int = 0
     confidence: float | None
     route: str = "local"
     finish: str
@@ -66,8 +77,9 @@ class Answer:
         """The answer as a JSON object."""
         return {
             "text": self.text,
-            "citations": list(self.citations),
-            "passages": [{"id": passage.id, "place": passage.place} for passage in self.passages],
+            "citations": [citation.record() for citation in self.citations],
+            "passages": [_shown(passage) for passage in self.passages],
+            "notes": list(self.notes),
             "confidence": self.confidence,
             "route": self.route,
             "finish": self.finish,
@@ -84,8 +96,8 @@ class Answer:
 class Library(Protocol):
     """Finds what an expert is given to answer from."""
 
-    def find(self, question: str, history: Conversation) -> tuple[Sequence[Passage], str]:
-        """The passages to put before the question (none: it is asked closed-book), and the prompt's language."""
+    def find(self, question: str, history: Conversation) -> Finding:
+        """The passages to put before the question, the prompt's language, and whether the documents tell at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +131,22 @@ class Found:
     system: str
     sampling: Sampling
     identity: str
+    library: Library | None = None
 
     def expert(self, engine: Engine) -> Expert:
         """The expert that answers with an engine."""
-        return Expert(name=self.name, engine=engine, system=self.system, sampling=self.sampling, identity=self.identity)
+        return Expert(
+            name=self.name,
+            engine=engine,
+            system=self.system,
+            sampling=self.sampling,
+            identity=self.identity,
+            library=self.library,
+        )
 
 
 def find_expert(folder: Path, *, settings: AskSettings, file: str = "") -> Found:
-    """Check the export of the expert in `folder` and say how it answers; raises as `open_expert` does."""
+    """Check the export of the expert in `folder`, open its library, and say how it answers; raises as `open_expert`."""
     schema = _schema(folder, settings.schema)
     built = open_artefact(folder / "artefacts" / "export", "export", make_with=f"werkmeister build {folder}")
     return Found(
@@ -140,6 +160,7 @@ def find_expert(folder: Path, *, settings: AskSettings, file: str = "") -> Found
             schema=schema,
         ),
         identity=built.identity,
+        library=_library(folder, settings),
     )
 
 
@@ -162,15 +183,19 @@ def ask(expert: Expert, question: str, *, history: Conversation = (), sampling: 
     """One whole answer. `history` are the turns before the question; a system message at its head is put behind the
     expert's own.
 
-    Raises ContextError when system message, history, question and answer do not fit the context.
+    When all of it does not fit the context, the oldest turns are left out whole, and the answer notes it. Raises
+    ContextError when system message, question and answer do not fit alone.
     """
     started = time.perf_counter()
-    turns, passages = prompted(expert, question, history)
-    (reply,) = expert.engine.replies([turns], sampling or expert.sampling)
+    prompt = prompted(expert, question, history)
+    if not prompt.finding.told:
+        return _untold(prompt, started)
+    chosen = sampling or expert.sampling
+    (reply,), prompt = fitting(prompt, lambda turns: list(expert.engine.replies([turns], chosen)))
     waited = time.perf_counter() - started - reply.seconds
     return Answer(
         text=reply.text,
-        passages=passages,
+        **prompt.facts(reply.text),
         confidence=confidence(reply.tokens),
         finish=reply.finish,
         tokens=reply.answer_tokens,
@@ -205,14 +230,24 @@ def stream_tokens(
 ) -> Generator[Token | Answer, None, None]:
     """Like `stream_answer` with the tokens themselves. Once `stop` was asked it ends without an Answer.
 
-    `bare` continues the text of the question as it is: no system message, no template, no library.
+    `bare` continues the text of the question as it is: no system message, no template, no library. Where no model is
+    asked, the refusal comes as one token of certain probability.
     """
     started = time.perf_counter()
     stop = stop or Stop()
-    prompt, passages = (question, ()) if bare else prompted(expert, question, history)
+    chosen = sampling or expert.sampling
+    prompt = Prompt(question=question) if bare else prompted(expert, question, history)
+    if not prompt.finding.told:
+        answer = _untold(prompt, started)
+        yield Token(answer.text, 0.0)
+        yield answer
+        return
     given: list[Token] = []
     first = 0.0
-    items = stream_until(expert.engine, prompt, sampling or expert.sampling, stop)
+    if bare:
+        items = begun(stream_until(expert.engine, question, chosen, stop))
+    else:
+        items, prompt = fitting(prompt, lambda turns: begun(stream_until(expert.engine, turns, chosen, stop)))
     try:
         for item in items:
             if isinstance(item, Token):
@@ -220,9 +255,10 @@ def stream_tokens(
                 given.append(item)
                 yield item
                 continue
+            text = "".join(token.text for token in given)
             yield Answer(
-                text="".join(token.text for token in given),
-                passages=passages,
+                text=text,
+                **prompt.facts(text),
                 confidence=confidence(given),
                 finish=item.finish,
                 tokens=len(given) if item.answer_tokens is None else item.answer_tokens,
@@ -232,9 +268,7 @@ def stream_tokens(
                 first_seconds=first,
             )
     finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
+        items.close()
 
 
 def confidence(tokens: Sequence[Token]) -> float | None:
@@ -244,17 +278,41 @@ def confidence(tokens: Sequence[Token]) -> float | None:
     return min(1.0, math.exp(min(token.logprob for token in tokens))) if tokens else None
 
 
-def prompted(expert: Expert, question: str, history: Conversation = ()) -> tuple[Conversation, tuple[Passage, ...]]:
-    """The conversation as the engine is given it, and the passages in it. Every prompt is put together here."""
+def prompted(expert: Expert, question: str, history: Conversation = ()) -> Prompt:
+    """The prompt of a question, with what the library finds for it. Every prompt is put together here."""
     given = bool(history) and history[0].role == "system"
     asked, turns = (history[0].content, history[1:]) if given else ("", history)
     system = "\n\n".join(dict.fromkeys(text for text in (expert.system, asked) if text))
     head = (Message("system", system),) if system else ()
-    passages: Sequence[Passage] = ()
-    if expert.library is not None:
-        passages, language = expert.library.find(question, turns)
-        question = open_book(question, passages, language)
-    return (*head, *turns, Message("user", question)), tuple(passages)
+    finding = Finding() if expert.library is None else expert.library.find(question, turns)
+    context = expert.engine.context_length
+    return Prompt(question=question, head=head, turns=turns, finding=finding, context_length=context)
+
+
+def _untold(prompt: Prompt, started: float) -> Answer:
+    seconds = time.perf_counter() - started
+    return Answer(
+        text=refusal(prompt.finding.language),
+        notes=("Nothing in the documents fits this question well enough; the model was not asked.",),
+        confidence=None,
+        finish="stop",
+        tokens=0,
+        prompt_tokens=0,
+        seconds=seconds,
+        first_seconds=seconds,
+    )
+
+
+def _shown(passage: Passage) -> dict[str, Any]:
+    return {"id": passage.id, "place": passage.place, "title": passage.title, "text": passage.text}
+
+
+def _library(folder: Path, settings: AskSettings) -> Library | None:
+    if not settings.library:
+        return None
+    from werkmeister.consulting.library import open_library
+
+    return open_library(folder, passages=settings.passages)
 
 
 def _model_file(built: Artefact, wanted: str) -> Path:

@@ -219,7 +219,7 @@ def apply_decisions(pairs: Sequence[Record], dropped: Sequence[Record], decision
 def _edited(record: Record, decision: Decision) -> Record:
     if decision.verdict != EDIT:
         return record
-    new = dict(record) | {"question": decision.new_question, "answer": decision.new_answer}
+    new = dict(record) | {"question": decision.new_question, "answer": decision.new_answer, "loose": ""}
     if decision.new_answer != record["answer"]:
         answerable = not is_learnt_refusal(decision.new_answer)
         if record.get("answerable", True) and not answerable:

@@ -24,8 +24,8 @@ def run_script(
 ) -> None:
     """Run `python SCRIPT OUTPUT *args` in the expert's folder; each line that it prints is said.
 
-    `output` is an empty folder for its files; `table` is the one of expert.toml that names the script. Raises DataError with the last lines of its stderr when it fails, and
-    names the install command when an import is missing.
+    `output` is an empty folder for its files; `table` is the one of expert.toml that names the script. Raises
+    DataError with the last lines of its stderr when it fails, and names the install command when an import is missing.
     """
     path = expert / script
     if not path.is_file():

@@ -25,7 +25,8 @@ Estimate = Callable[[int, int, float], float]
 class Pairs:
     """What the stage write made, with a person's decisions applied; `bare` are its examples as questions alone.
 
-    `languages` gives the language of each question by the id of its bare example; `notes` is what a person should know.
+    `languages` gives the language of each question by the id of its bare example, `careful` the form that stands on
+    its own; `notes` is what a person should know.
     """
 
     written: Written
@@ -33,6 +34,7 @@ class Pairs:
     books: Books
     bare: list[Given]
     languages: Mapping[str, str]
+    careful: Mapping[str, str]
     notes: Sequence[str]
 
 
@@ -47,11 +49,14 @@ def read_pairs(expert: Path, documents: Path | None, written: Path) -> Pairs:
     applied = apply_decisions(read.pairs, read.dropped, decisions)
     edited = [record for record in applied.pairs if record["id"] in decisions.of and record["answerable"]]
     facts = read_manifest(written)["facts"]
-    bare = bare_examples(applied.pairs, read.passages)
+    books = Books(**{key: facts[key] for key in ("open_book", "loose", "distractors", "seed")})
+    bare = bare_examples(applied.pairs, read.passages, books)
     languages = {one.example.id: record["language"] for one, record in zip(bare, applied.pairs, strict=True)}
-    books = Books(**{key: facts[key] for key in ("open_book", "distractors", "seed")})
+    careful = {one.example.id: record["question"] for one, record in zip(bare, applied.pairs, strict=True)}
     notes = [*applied.notes, *_doubts(edited, decisions.of, read)]
-    return Pairs(written=read, applied=applied, books=books, bare=bare, languages=languages, notes=notes)
+    return Pairs(
+        written=read, applied=applied, books=books, bare=bare, languages=languages, careful=careful, notes=notes
+    )
 
 
 def _doubts(records: Sequence[Mapping[str, Any]], of: Mapping[str, Decision], written: Written) -> Iterator[str]:
@@ -105,7 +110,7 @@ def dress_pairs(
 
     passages = pairs.written.passages
     clean, leaks = remove_contamination(splits, passages, near)
-    return dress(clean, passages, pairs.books, pairs.languages), leaks
+    return dress(clean, passages, pairs.books, pairs.languages, pairs.careful), leaks
 
 
 def tell_of_pairs(

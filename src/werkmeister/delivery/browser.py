@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from werkmeister.artefact import Artefact, open_artefact, sha256_of, write_json
 from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.bases.packaged import PACKAGED
 from werkmeister.consulting.expert import AskSettings, Found, find_expert
+from werkmeister.delivery.browser_library import LIBRARY, library_content
 from werkmeister.delivery.browser_page import POLICY, index_page, page_content, page_names
 from werkmeister.delivery.browser_shards import write_shards
 from werkmeister.errors import ArtefactError, DataError
-from werkmeister.machine import need_disk
+from werkmeister.machine import in_words, need_disk
 from werkmeister.progress import Progress, Silent
 
 FORMAT = 1
@@ -57,6 +58,16 @@ class Bundle:
         """Bytes of all files."""
         return sum(self.files.values())
 
+    def words(self) -> str:
+        """What a person should know of it."""
+        parts = f" in {self.shards} files" if self.shards > 1 else ""
+        return (
+            f"{self.path}: {in_words(self.size)}, {self.model}{parts}\n"
+            f"Try it:   python -m http.server --bind 127.0.0.1 --directory {self.path} 8080\n"
+            "          and open http://127.0.0.1:8080\n"
+            "Offer it: copy the folder to any static web server with https"
+        )
+
     def record(self) -> dict[str, Any]:
         """The bundle as a JSON object."""
         return asdict(self) | {"path": str(self.path), "files": dict(self.files), "bytes": self.size}
@@ -77,21 +88,28 @@ def browser_bundle(
 
     `file` is the quantisation that is taken ("Q8_0"; "" for the export's default). `expected` is a file of golden
     prompts, one {"messages", "answer"} a line, which travels in the bundle and which the page can put to the model
-    again. A model of more than `whole` bytes is split into shards of `shard` bytes. The folder is complete when
-    `bundle.json` stands in it, with the SHA-256 of every file; a bundle that was there before is replaced. Raises
-    ArtefactError when nothing was built, or `output` holds something else than a bundle; DataError when `expected` is
-    not such a file; MachineError when the disk is too small.
+    again, as they are. An expert that has an index of its documents takes their passages along and finds them by their
+    words, unless `settings.library` is off. A model of more than `whole` bytes is split into shards of `shard` bytes.
+
+    The folder is complete when `bundle.json` stands in it, with the SHA-256 of every file; a bundle that was there
+    before is replaced. Raises ArtefactError when nothing was built, or `output` holds something else than a bundle;
+    DataError when `expected` is not such a file; MachineError when the disk is too small.
     """
     progress, settings = progress or Silent(), settings or AskSettings()
-    found = find_expert(expert, settings=settings, file=file)
+    found = find_expert(expert, settings=replace(settings, library=False), file=file)
     built = open_artefact(expert / "artefacts" / "export", "export")
     golden = _golden(expected) if expected is not None else b""
     with _replacing(output) as folder:
         need_disk(folder, found.path.stat().st_size + (64 << 20), "the browser bundle")
         models = _model_files(found.path, folder / "model", whole, shard, progress)
-        about = _about(found, built, settings, models, folder, bool(golden))
+        about = _about(found, built, settings, models, folder)
         if golden:
             (folder / EXPECTED).write_bytes(golden)
+            about["expected"] = EXPECTED
+        documents = library_content(expert, settings, progress)
+        if documents:
+            (folder / LIBRARY).write_bytes(documents)
+            about["library"] = LIBRARY
         write_json(folder / "expert.json", about)
         _write_page(folder, found, built)
         sums = {
@@ -111,9 +129,8 @@ def _golden(path: Path) -> bytes:
     for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
         try:
             record = json.loads(line)
-            good = isinstance(record["answer"], str) and all(
-                turn["role"] and turn["content"] for turn in record["messages"]
-            )
+            texts = [record["answer"], *(turn[key] for turn in record["messages"] for key in ("role", "content"))]
+            good = len(texts) > 1 and all(isinstance(text, str) for text in texts)
         except (ValueError, KeyError, TypeError):
             good = False
         if not good:
@@ -149,9 +166,7 @@ def _model_files(model: Path, folder: Path, whole: int, shard: int, progress: Pr
     return [target]
 
 
-def _about(
-    found: Found, built: Artefact, settings: AskSettings, models: list[Path], folder: Path, golden: bool
-) -> dict[str, Any]:
+def _about(found: Found, built: Artefact, settings: AskSettings, models: list[Path], folder: Path) -> dict[str, Any]:
     """What the page must know of the expert."""
     sampling = found.sampling
     files = [{"name": path.relative_to(folder).as_posix()} | _sum(path) for path in models]
@@ -169,7 +184,8 @@ def _about(
             "schema": sampling.schema,
         },
         "model": {"name": found.path.name, "bytes": sum(file["bytes"] for file in files), "files": files},
-        "expected": EXPECTED if golden else None,
+        "expected": None,
+        "library": None,
     }
 
 

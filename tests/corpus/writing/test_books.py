@@ -32,7 +32,7 @@ def record(own: Passage, question="", answerable=True, **fields) -> dict:
         "answer": own.text if answerable else refusal(own.language),
         **{"document": own.document, "passage": own.id, "evidence": own.text if answerable else ""},
         **{"kind": "definition" if answerable else "unanswerable", "language": own.language},
-        **{"answerable": answerable, "group": own.document, "flags": []},
+        **{"answerable": answerable, "group": own.document, "flags": [], "loose": ""},
     } | fields
 
 
@@ -41,15 +41,22 @@ RECORDS = [record(own) for own in PASSAGES.values()]
 RECORDS += [record(own, f"When does valve 9 of pump {own.document[1:]} open?", False) for own in PASSAGES.values()]
 
 
-def dressed(name="train", records=RECORDS, share=1.0, distractors=0, seed=0, passages=PASSAGES) -> list[Example]:
-    bare = bare_examples(records, passages)
+def books_of(share=1.0, loose=0.0, distractors=0, seed=0) -> Books:
+    return Books(open_book=share, loose=loose, distractors=distractors, seed=seed)
+
+
+def dressed(
+    name="train", records=RECORDS, share=1.0, distractors=0, seed=0, passages=PASSAGES, loose=0.0
+) -> list[Example]:
+    books = books_of(share, loose, distractors, seed)
+    bare = bare_examples(records, passages, books)
     languages = {one.example.id: own["language"] for one, own in zip(bare, records, strict=True)}
-    books = Books(open_book=share, distractors=distractors, seed=seed)
-    return dress({name: [one.example for one in bare]}, passages, books, languages)[name]
+    careful = {one.example.id: own["question"] for one, own in zip(bare, records, strict=True)}
+    return dress({name: [one.example for one in bare]}, passages, books, languages, careful)[name]
 
 
 def test_bare_examples_hold_the_question_alone_and_say_where_it_comes_from():
-    (one,) = bare_examples(RECORDS[:1], PASSAGES)
+    (one,) = bare_examples(RECORDS[:1], PASSAGES, books_of())
     assert one.written
     example = one.example
     assert example.question == "When does valve 0 of pump 0 open?"
@@ -107,9 +114,9 @@ def test_distractors_stand_beside_the_right_passage_and_never_answer(count, seed
 
 
 def test_distractors_come_from_the_split_alone():
-    bare = [one.example for one in bare_examples(RECORDS, PASSAGES)]
+    bare = [one.example for one in bare_examples(RECORDS, PASSAGES, books_of())]
     splits = {"train": bare[:15], "valid": bare[15:20], "exam": bare[20:30]}
-    made = dress(splits, PASSAGES, Books(open_book=1.0, distractors=3, seed=1), {})
+    made = dress(splits, PASSAGES, books_of(distractors=3, seed=1), {}, {})
     for name, examples in made.items():
         own = {PASSAGES[example.passage].shown for example in splits[name]}
         shown = {text for example in examples for text in read_open_book(example.question)[0].split("\n\n")}
@@ -119,3 +126,13 @@ def test_distractors_come_from_the_split_alone():
 def test_the_same_seed_gives_the_same_examples_and_another_seed_others():
     assert dressed(share=0.5, distractors=2) == dressed(share=0.5, distractors=2)
     assert dressed(share=0.5, distractors=2) != dressed(share=0.5, distractors=2, seed=1)
+
+
+def test_the_share_of_loose_questions_is_asked_with_the_passage_and_never_from_memory():
+    records = [own | {"question": f"{own['question']} ({at})"} for at, own in enumerate(RECORDS * 20)]
+    records = [own | {"loose": f"valve, when ({at})"} for at, own in enumerate(records)]
+    asked = dressed(records=records, share=0.6, loose=0.5)
+    loose = Counter((example.part, "valve, when" in example.question) for example in asked)
+    assert loose[FROM_MEMORY, True] == 0 < loose[FROM_MEMORY, False]
+    shown = loose[WITH_PASSAGE, True] + loose[UNANSWERABLE, True]
+    assert shown / (shown + loose[WITH_PASSAGE, False] + loose[UNANSWERABLE, False]) == pytest.approx(0.5, abs=0.06)

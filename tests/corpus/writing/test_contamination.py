@@ -90,7 +90,7 @@ def test_what_is_measured_is_read_from_the_finished_prompts():
         [example("Who opens it?", "Ann", "a/1"), example("Who shuts it?", "Bob", "a/2")],
         exam=[example("Who opens it?", "Ann", "a/2"), example("Who then?", "Eve", "b/1")],
     )
-    finished = dress(bare, passages, Books(open_book=1.0, distractors=1, seed=0), {})
+    finished = dress(bare, passages, Books(open_book=1.0, loose=0.0, distractors=1, seed=0), {}, {})
     assert [(row["n"], row["of"]) for row in measure_contamination(finished, passages)] == [(1, 2), (1, 2), (1, 2)]
 
 
@@ -123,5 +123,5 @@ def test_contamination_is_zero_by_construction_whatever_the_splits(rows, share, 
     clean, dropped = remove_contamination(bare, passages)
     assert sum(map(len, clean.values())) + len(dropped) == len(rows)
     assert clean["exam"] == bare["exam"]
-    finished = dress(clean, passages, Books(open_book=share, distractors=distractors, seed=1), {})
+    finished = dress(clean, passages, Books(open_book=share, loose=0.0, distractors=distractors, seed=1), {}, {})
     assert [row["n"] for row in measure_contamination(finished, passages)] == [0, 0, 0]

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from werkmeister.corpus.writing.pair import Pair
-from werkmeister.corpus.writing.unanswerable import lacks, write_unanswerable
+from werkmeister.corpus.writing.unanswerable import gives_away, lacks, names_other, write_unanswerable
 from werkmeister.grounding import REFUSALS
 from werkmeister.passage import Passage
 
@@ -159,3 +159,95 @@ def test_never_more_than_wanted_and_never_an_answer_in_the_passage(devices, shar
     assert len(found.pairs) <= found.wanted
     by_fact = {pair.fact: pair.evidence for pair in pairs}
     assert all(by_fact[pair.fact] not in passages[pair.passage].text for pair in found.pairs)
+
+
+def page(text: str, title: str = "BeNext PowerSwitch", headings: tuple[str, ...] = ()) -> Passage:
+    place = {"id": "p", "document": "d", "start": 0, "end": len(text), "language": "en"}
+    return Passage(title=title, headings=headings, text=text, **place)
+
+
+@pytest.mark.parametrize(
+    ("passage", "there"),
+    [
+        (page("Shows colours.", headings=("Parameter 17: Colour presets",)), True),
+        (page("| Number | Name |\n| --- | --- |\n| 17 | Colour presets |"), True),
+        (page("### Parameter 17[0x01]: Colour presets"), True),
+        (page("### Parameter 170: Colour presets\n\n- Default: 17"), False),
+        (page("- Options:\n  - 17: Blue"), False),
+    ],
+)
+def test_a_foreign_question_is_no_question_where_its_number_has_another_name(passage, there):
+    question = "Can you explain parameter 17 (Restart after overload) on the BeNext PowerSwitch?"
+    assert names_other(question, "BeNext PowerSwitch", passage) is there
+
+
+@pytest.mark.parametrize(("number", "asked"), [(17, set()), (9, {"d0", "d1"})])
+def test_a_passage_is_not_asked_for_what_it_numbers_otherwise(number, asked):
+    pairs, passages = [], {}
+    for at, (no, name) in enumerate([(17, "Colour presets"), (number, "Restart after overload")]):
+        text = f"### Parameter {no}: {name}"
+        place = {"document": f"d{at}", "start": 0, "end": len(text), "language": "en"}
+        passages[str(at)] = Passage(id=str(at), title=f"Acme Q{at}", headings=(), text=text, **place)
+        question = f"Can you explain parameter {no} ({name}) on the Acme Q{at}?"
+        pairs.append(one(question=question, answer=name, evidence=text, passage=str(at), fact=name, **place))
+    assert {pair.document for pair in made(pairs, passages, share=0.5).pairs} == asked
+
+
+def test_digits_of_the_things_own_name_are_no_number_of_the_question():
+    passage = page("Press 40 is a press.", title="Press 40")
+    assert not names_other("What does the Press 40 weigh?", "Press 40", passage)
+
+
+@pytest.mark.parametrize(
+    ("answer", "title", "text", "told"),
+    [
+        ("The product type is Power Switch EU.", "BeNext PowerSwitch", "Press the key.", True),
+        ("The product type is Thermostat.", "BeNext T1", "The thermostat learns.", True),
+        ("The product type is Multisensor.", "BeNext M1", "Press the key.", False),
+        ("The product type is 12.", "BeNext 12", "Press key 12.", False),
+    ],
+)
+def test_an_answer_that_title_or_passage_tells_is_given_away(answer, title, text, told):
+    own = one(question=f"What is the product type of the {title}?", answer=answer)
+    assert gives_away(own, title, page(text, title), lambda term: 1.0) is told
+
+
+def test_a_question_is_not_refused_where_the_title_gives_its_answer():
+    pairs, passages = [], {}
+    for number, (title, kind) in enumerate([("Acme PowerSwitch", "Power Switch"), ("Acme Q7", "Thermostat")]):
+        for at, text in enumerate((f"Product type: {kind}", "Hold the button for ten seconds until it blinks.")):
+            place = {"document": f"d{number}", "start": at * 90, "end": at * 90 + len(text), "language": "en"}
+            passage = Passage(id=f"{number}{at}", title=title, headings=(), text=text, **place)
+            passages[passage.id] = passage
+            asked = (f"What is the product type of the {title}?", f"How is the {title} added?")[at]
+            said = (f"The product type is {kind}.", text)[at]
+            pair = one(question=asked, answer=said, evidence=text, passage=passage.id, fact=str(at), **place)
+            pairs.append(pair)
+    found = made(pairs, passages, share=0.5)
+    asked = [pair for pair in found.pairs if "product type" in pair.question]
+    assert {pair.document for pair in asked} == {"d1"}
+
+
+def test_a_sisters_step_is_never_quoted_and_most_questions_come_from_the_same_document():
+    pairs, passages = corpus(12)
+    stepped = [
+        one(
+            question=f'To add the Press HX-{pair.document[1:-3]}, what do I do after the step "{pair.evidence}"?',
+            **{name: getattr(pair, name) for name in ("answer", "document", "passage", "evidence", "start", "end")},
+            kind="procedure",
+            fact=pair.fact,
+        )
+        for pair in pairs
+    ]
+    found = made(stepped, passages, share=0.4)
+    assert found.pairs
+    assert found.sister_document == 0
+    plain = made(pairs, passages, share=0.4)
+    assert plain.same_document > plain.sister_document > 0
+
+
+def test_the_same_question_put_to_two_passages_has_two_ids_and_an_answered_one_outlives_a_new_cutting():
+    refused = [one(answer=REFUSALS["en"], evidence="", passage=passage, answerable=False) for passage in ("p", "q")]
+    assert refused[0].id != refused[1].id
+    assert one(passage="p").id == one(passage="q").id
+    assert refused[0].id not in (one().id, one(answer=REFUSALS["en"], evidence="").id)

@@ -26,25 +26,28 @@ WITH_PASSAGE, FROM_MEMORY, UNANSWERABLE, PROMPTS = "with passage", "from memory"
 
 @dataclass(frozen=True, kw_only=True)
 class Books:
-    """How pairs are asked: `open_book` share (the rest from memory), `distractors` beside the right passage, `seed`."""
+    """How pairs are asked: `open_book` share (the rest from memory), `loose` share of these that are asked as people
+    do who have the thing before them, `distractors` beside the right passage, `seed`."""
 
     open_book: float
+    loose: float
     distractors: int
     seed: int
 
 
-def bare_examples(records: Sequence[Mapping[str, Any]], passages: Mapping[str, Passage]) -> list[Given]:
+def bare_examples(records: Sequence[Mapping[str, Any]], passages: Mapping[str, Passage], books: Books) -> list[Given]:
     """Records of pairs (Pair.record and "group") as examples that hold the question alone; `dress` gives the passages.
 
     Duplicates, splits and contamination are decided on these, since in a whole open-book prompt every question about
-    one passage looks like every other. `source` is the passage's place, or the document's name.
+    one passage looks like every other; so the question is already the one that will be asked, loose or not. `source`
+    is the passage's place, or the document's name.
     """
     given = []
     for record in records:
         passage = passages.get(record["passage"])
         part = PROMPTS if record["kind"] == "prompt" else WITH_PASSAGE if record["answerable"] else UNANSWERABLE
         example = Example(
-            prompt=conversation(record["question"]),
+            prompt=conversation(_asked(record, passages, books)),
             target=record["answer"],
             group=record["group"],
             part=part,
@@ -56,20 +59,29 @@ def bare_examples(records: Sequence[Mapping[str, Any]], passages: Mapping[str, P
     return given
 
 
+def _asked(record: Mapping[str, Any], passages: Mapping[str, Passage], books: Books) -> str:
+    loose = record["loose"] if record["passage"] in passages else ""
+    chance = Random(f"{books.seed} loose {record['passage']} {record['question']}").random()
+    return loose if loose and chance < books.loose else record["question"]
+
+
 def dress(
     splits: Mapping[str, Sequence[Example]],
     passages: Mapping[str, Passage],
     books: Books,
     languages: Mapping[str, str],
+    careful: Mapping[str, str],
 ) -> dict[str, list[Example]]:
     """The examples of each split as they will be asked; order is kept, and examples that are not written stay.
 
-    `languages` gives the language of a question by the id of its bare example; it decides the words of the prompt.
+    `languages` gives the language of a question by the id of its bare example, which decides the words of the prompt,
+    and `careful` the question that stands on its own, to be asked from memory.
     Distractors come from passages of the same split alone, so that no text of the exam is read in training; those of
     the same document are preferred for answerable questions, those of other documents for unanswerable ones. None that
     holds the evidence, or that answers the same question, is taken.
     """
-    return {name: _Split(name, examples, passages, books, languages).dressed() for name, examples in splits.items()}
+    dressing = {name: _Split(name, examples, passages, books, languages, careful) for name, examples in splits.items()}
+    return {name: split.dressed() for name, split in dressing.items()}
 
 
 class _Split:
@@ -82,9 +94,10 @@ class _Split:
         passages: Mapping[str, Passage],
         books: Books,
         languages: Mapping[str, str],
+        careful: Mapping[str, str],
     ) -> None:
         self.name, self.examples, self.books = name, examples, books
-        self.passages, self.languages = passages, languages
+        self.passages, self.languages, self.careful = passages, languages, careful
         used = dict.fromkeys(example.passage for example in examples if example.passage in passages)
         self.pool = [passages[key] for key in used]
         self.of_document: defaultdict[str, list[Passage]] = defaultdict(list)
@@ -105,7 +118,8 @@ class _Split:
         random = Random(f"{self.books.seed} books {example.passage} {example.id}")
         by_heart = random.random() >= self.books.open_book
         if by_heart and self.name == "train" and example.part == WITH_PASSAGE:
-            return replace(example, part=FROM_MEMORY)
+            careful = self.careful.get(example.id, example.question)
+            return replace(example, part=FROM_MEMORY, prompt=conversation(careful))
         served = self._beside(example, passage, random)
         served.insert(random.randint(0, len(served)), passage)
         language = self.languages.get(example.id) or passage.language

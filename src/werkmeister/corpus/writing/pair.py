@@ -20,7 +20,9 @@ class Pair:
     `evidence` is quoted verbatim from the passage and found at [`start`, `end`) of the *document's* text; it is empty
     for what is not answerable. `kind` is the shape it came from (definition, parameter, procedure, troubleshooting,
     faq, glossary, table, teacher, unanswerable, prompt); `fact` names the fact asked for: pairs that ask the same in
-    different forms share it. `writer` names the writer and its version; `language` is a two-letter code.
+    different forms share it. `writer` names the writer and its version; `language` is a two-letter code. `loose` asks
+    the same as people do who have the passage's thing before them, "" where the writer has no such form: it leans on
+    the passage, and is asked with it alone.
     """
 
     question: str
@@ -35,11 +37,17 @@ class Pair:
     language: str
     fact: str = ""
     answerable: bool = True
+    loose: str = ""
 
     @property
     def id(self) -> str:
-        """Sixteen hex digits of document, question and answer: a person's decision on it outlives a new cutting."""
-        text = json.dumps([self.document, self.question, self.answer], ensure_ascii=False)
+        """Sixteen hex digits of document, question and answer: a person's decision on it outlives a new cutting.
+
+        Where the pair is not answerable, of its passage too: the answer is always the refusal, and the same question
+        may be put to several passages of a document.
+        """
+        told = [self.document, self.question, self.answer, *(() if self.answerable else (self.passage,))]
+        text = json.dumps(told, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def record(self) -> dict[str, Any]:

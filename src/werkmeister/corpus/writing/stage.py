@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from werkmeister.corpus.writing.pair import DroppedPair, Pair, Writer
     from werkmeister.passage import Passage
 
-VERSION = 1
+VERSION = 2
 WRITERS = ("structural", "teacher")
 _SHOWN = 5
 
@@ -46,6 +46,14 @@ class WriteSettings:
     open_book: float = setting(
         0.8,
         help="answerable pairs that are asked with their passage; the rest is asked from memory, in train alone",
+        unit="share",
+        low=0,
+        high=1,
+    )
+    loose: float = setting(
+        0.5,
+        help="open-book questions that are asked as people do who have the thing before them: without its name, in "
+        "half sentences, in other words",
         unit="share",
         low=0,
         high=1,
@@ -133,7 +141,7 @@ def write(
         work.require_pairs()
         work.finish(draft.path)
         draft.facts |= {"base": source.facts["base"]} if source else {}
-        draft.facts |= {key: getattr(settings, key) for key in ("open_book", "distractors", "seed")}
+        draft.facts |= {key: getattr(settings, key) for key in ("open_book", "loose", "distractors", "seed")}
         draft.facts["pairs"] = len(work.kept)
         counts = ("written", "checks", "kinds", "languages", "unanswerable", "families", "teacher")
         draft.measures |= {key: work.report[key] for key in counts if key in work.report}

@@ -22,15 +22,21 @@ from werkmeister.corpus.writing.structural.naming import thing_of
 from werkmeister.grounding import refusal
 from werkmeister.passage import Passage
 
-NAME = "unanswerable v1"
+NAME = "unanswerable v2"
 KIND = "unanswerable"
 
 _TRIES = 60
+_SISTERS_FIRST = 0.2  # of the anchors are offered questions of other documents before those of their own
 _WORD = re.compile(r"\w+")
 _STEM = 5
 _ABSENT, _SHARED = 0.6, 0.6
 _NAME_PARTS = re.compile(r"\s+[-–—|]\s+|:\s+|,\s+|\s*[()\[\]]\s*")
 _SHORTEST_NAME = 4
+_NUMBERED = re.compile(r"\b[^\W\d_]+ (?P<code>[^\W\d_]{0,4}\d[\w.]*)(?:\[\w+\])?")
+_QUOTED = re.compile(r"[\"“„«](?P<said>[^\"“”„«»]+)[\"“”»]")
+_STEP_WORDS = 3  # a quote of so many words in a question about a procedure is a step of it
+_TELLING = 4  # letters of a word that gives an answer away where the title holds it
+_SHORT_ANSWER = 6  # words of an answer that any of its words gives away
 _EMPTY = (
     "the a an of to and or is are it its this that these those be by for with as at on in from into does do did can "
     "could should would will must may i you my your we one what which how when where who why if then than not no "
@@ -88,6 +94,7 @@ class _Corpus:
     names: Mapping[str, str] = field(repr=False)
     of_document: Mapping[tuple[str, str], Sequence[Pair]] = field(repr=False)
     of_kind: Mapping[tuple[str, str], Sequence[Pair]] = field(repr=False)
+    of_fact: Mapping[tuple[str, str], Sequence[Pair]] = field(repr=False)
 
 
 def write_unanswerable(
@@ -148,6 +155,43 @@ def lacks(asked: Pair, question: str, name: str, passage: str, source: str, weig
     return sum(map(weight, there)) <= _SHARED * sum(map(weight, said))
 
 
+def names_other(question: str, name: str, passage: Passage) -> bool:
+    """Whether a passage has what the question numbers ("parameter 17 (…)"), so that the two are about one number.
+
+    Asked of questions from another document: under the same number the passage has something else, and an expert
+    would tell of that instead of refusing. `name` is what the question calls the thing; its digits do not count.
+    """
+    for match in _NUMBERED.finditer(question.replace(name, " ") if name else question):
+        noun, code = match[0].split()[0], re.escape(match["code"].rstrip("."))
+        said = rf"\b{re.escape(noun)}\W{{1,3}}{code}(?!\w)|^\|\s*{code}(?:\[\w+\])?\s*\|"
+        if re.search(said, passage.shown, re.IGNORECASE | re.MULTILINE):
+            return True
+    return False
+
+
+def gives_away(own: Pair, name: str, passage: Passage, weight: Weight) -> bool:
+    """Whether the answer that the document gives elsewhere can be read off a passage or its title all the same.
+
+    `own` is the document's pair, `name` what its question calls the thing: "PowerSwitch" tells the product type "Power
+    Switch". A short answer is told by one of its words in the title, any answer by most of what it says in the passage.
+    Words that the question says beside the name count for nothing, and numbers neither: they stand everywhere.
+    """
+    asked = set(_terms(own.question.replace(name, " ") if name else own.question))
+    said = [term for term in dict.fromkeys(_terms(own.answer)) if term not in asked and not _has_digit(term)]
+    if not said:
+        return False
+    title, text = _fold(passage.title), _fold(passage.shown)
+    if len(said) <= _SHORT_ANSWER and any(len(term) >= _TELLING and _stands(term, title) for term in said):
+        return True
+    there = [term for term in said if _stands(term, text)]
+    return sum(map(weight, there)) > _SHARED * sum(map(weight, said))
+
+
+def _quotes_step(pair: Pair) -> bool:
+    quotes = (match["said"] for match in _QUOTED.finditer(pair.question))
+    return pair.kind == "procedure" and any(len(said.split()) >= _STEP_WORDS for said in quotes)
+
+
 def _corpus(anchors: Sequence[Pair], passages: Mapping[str, Passage]) -> _Corpus:
     used = {pair.passage: passages[pair.passage] for pair in anchors}
     folded = {key: _fold(passage.shown) for key, passage in used.items()}
@@ -160,8 +204,15 @@ def _corpus(anchors: Sequence[Pair], passages: Mapping[str, Passage]) -> _Corpus
         of_document[pair.document, pair.language].append(pair)
         of_kind[pair.kind, pair.language].append(pair)
     titles = {passage.document: passage.title for passage in used.values()}
+    of_fact: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+    for pair in anchors:
+        of_fact[pair.document, pair.fact].append(pair)
     names = {document: _name(titles[document], own) for (document, _), own in of_document.items()}
-    return _Corpus(passages, folded, lambda term: weights.get(_stem(term), rarest), names, of_document, of_kind)
+
+    def weight(term: str) -> float:
+        return weights.get(_stem(term), rarest)
+
+    return _Corpus(passages, folded, weight, names, of_document, of_kind, of_fact)
 
 
 def _name(title: str, pairs: Sequence[Pair]) -> str:
@@ -181,6 +232,11 @@ def _unanswered(anchor: Pair, corpus: _Corpus, asked: set[tuple[str, str]], rand
         if (_fold(question), anchor.passage) in asked:
             continue
         name = corpus.names[anchor.document]
+        if not near and names_other(question, name, passage):
+            continue
+        own = [other] if near else corpus.of_fact.get((anchor.document, other.fact), ()) if other.fact else ()
+        if any(pair.passage == anchor.passage or gives_away(pair, name, passage, corpus.weight) for pair in own):
+            continue
         if lacks(other, question, name, text, corpus.folded[other.passage], corpus.weight):
             made = Pair(
                 question=question,
@@ -195,20 +251,39 @@ def _unanswered(anchor: Pair, corpus: _Corpus, asked: set[tuple[str, str]], rand
                 language=anchor.language,
                 fact=other.fact,
                 answerable=False,
+                loose=_loose(other, name, near, passage, corpus),
             )
             return made, near
     return None
 
 
+def _loose(other: Pair, name: str, near: bool, passage: Passage, corpus: _Corpus) -> str:
+    """The loose form of a question that is put to another passage, where it is proven of this form too."""
+    loose, there = other.loose, corpus.names[other.document]
+    if not loose or (not near and there and there in loose and not name):
+        return ""
+    if not near and there:
+        loose = loose.replace(there, name)
+    shown = corpus.folded[passage.id]
+    return loose if lacks(other, loose, name, shown, corpus.folded[other.passage], corpus.weight) else ""
+
+
 def _candidates(anchor: Pair, corpus: _Corpus, random: Random) -> Iterator[tuple[Pair, str, bool]]:
-    """Pairs whose question may be put to the anchor's passage: from near and from sisters by turns, own kind first."""
+    """Pairs whose question may be put to the anchor's passage, own kind first: mostly from near before from sisters.
+
+    A sister's steps are no premise for another thing, so its questions that quote one are passed over.
+    """
     near = [
         p for p in _some(corpus.of_document[anchor.document, anchor.language], random) if p.passage != anchor.passage
     ]
     near.sort(key=lambda pair: pair.kind != anchor.kind)
-    sisters = [p for p in _some(corpus.of_kind[anchor.kind, anchor.language], random) if p.document != anchor.document]
+    sisters = [
+        p
+        for p in _some(corpus.of_kind[anchor.kind, anchor.language], random)
+        if p.document != anchor.document and not _quotes_step(p)
+    ]
     name = corpus.names[anchor.document]
-    first = random.random() < 0.5
+    first = random.random() >= _SISTERS_FIRST
     for pair in near if first else ():
         yield pair, pair.question, True
     for pair in sisters:
@@ -228,20 +303,24 @@ def _fold(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
+def _has_digit(word: str) -> bool:
+    return any(letter.isdigit() for letter in word)
+
+
 def _terms(text: str) -> list[str]:
     return [word for word in _fold(text).split() if word not in _STOP]
 
 
 @lru_cache(maxsize=1 << 15)
 def _stem(word: str) -> str:
-    return word if any(letter.isdigit() for letter in word) else word[:_STEM]
+    return word if _has_digit(word) else word[:_STEM]
 
 
 def _stands(term: str, folded: str) -> bool:
     """Whether a word, one that begins like it, or one that means the same stands in a folded text."""
     stem = _stem(term)
     # Longer beginnings are found inside of words too: German writes compounds in one.
-    if len(stem) >= _STEM and not any(letter.isdigit() for letter in stem):
+    if len(stem) >= _STEM and not _has_digit(stem):
         if stem in folded:
             return True
     elif f" {stem} " in f" {folded} ":

@@ -124,3 +124,83 @@ def test_what_is_listed_under_another_heading_is_asked_with_it() -> None:
     questions = [pair.question for pair in pairs_of(text)]
     assert questions and all("Menu" in question and "LinuxCNC" in question for question in questions)
     assert not any("V2.9" in question for question in questions)
+
+
+def parameter(*lines: str, description: str = "", name: str = "Motor mode") -> list[Pair]:
+    """The pairs of a section that describes parameter 5."""
+    said = f"{description}\n\n" if description else ""
+    return pairs_of(f"# Heidler HX-200\n\n## Settings\n\n### Parameter 5: {name}\n\n{said}" + "\n".join(lines) + "\n")
+
+
+TELLING = "Decides whether the motor keeps turning while the guard stands open."
+BROAD = ("What does the manual say", "What is there to know", "Can you explain")
+
+
+def test_a_broad_question_is_asked_only_where_nothing_but_the_description_stands() -> None:
+    alone = {pair.question for pair in parameter(description=TELLING) if pair.answer == TELLING}
+    assert all(any(question.startswith(form) for question in alone) for form in BROAD)
+    beside = {pair.question for pair in parameter("- Default: 3", description=TELLING) if pair.answer == TELLING}
+    assert beside
+    assert not any(form in question for form in BROAD for question in beside)
+    unread = {pair.question for pair in parameter("- Sold since 2019", description=TELLING) if pair.answer == TELLING}
+    assert not any(form in question for form in BROAD for question in unread)
+
+
+def test_a_remark_is_asked_as_one_and_not_as_what_the_parameter_does() -> None:
+    said = "Must be less than the pause of the second spindle."
+    asked = [pair.question for pair in parameter("- Default: 3", description=said) if pair.answer == said]
+    assert asked
+    assert all("say" in question or "noted" in question for question in asked)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Values from 0 to 255 seconds.",
+        "10m * 6 = 60m = 1 hour.",
+        "Motor mode behaviour control.",
+        "0 - 1000 motor value step is 1. Default = 100.",
+        "Units of 30 minutes in steps of 0.1.",
+        "When powered through the second socket",
+    ],
+)
+def test_a_description_that_explains_nothing_is_not_asked_for(said: str) -> None:
+    assert not any(said in pair.answer for pair in parameter("- Default: 3", description=said))
+
+
+def test_options_in_prose_are_not_asked_for_beside_a_list_of_options() -> None:
+    pairs = parameter("- Options:", "  - 255: Forever", description="1-60 = seconds; 61-120 = minutes (minus 60)")
+    assert any(pair.answer == '"Forever" is value 255.' for pair in pairs)
+    assert not any("seconds" in pair.answer for pair in pairs)
+
+
+def test_two_ends_of_a_scale_are_no_options_but_have_a_meaning() -> None:
+    ends = "1 = low sensitivity; 10 = high sensitivity"
+    pairs = parameter("- Range: 1 to 10", description=ends)
+    assert not any("The options are" in pair.answer or "named values" in pair.answer for pair in pairs)
+    assert any(pair.answer == '10 means "high sensitivity".' for pair in pairs)
+    assert any("The options are" in pair.answer for pair in parameter("- Range: 0 to 1", description="0 = Off; 1 = On"))
+
+
+def test_named_values_are_all_options_only_where_the_range_has_no_others() -> None:
+    options = ("- Options:", "  - 0: Off", "  - 1-99: Dimmed", "  - 100: As before")
+    some = parameter("- Range: 0 to 255", *options)
+    answers = {pair.answer for pair in some}
+    assert "The named values are 0 = Off; 1-99 = Dimmed; 100 = As before." in answers
+    assert not any(answer.startswith("The options are") for answer in answers)
+    asked = [pair.question for pair in some if pair.answer.startswith("The named values")]
+    assert asked and all("named values" in q or "have a" in q for q in asked)
+    every = {pair.answer for pair in parameter("- Range: 0 to 100", *options)}
+    assert "The options are 0 = Off; 1-99 = Dimmed; 100 = As before." in every
+
+
+@pytest.mark.parametrize("label", ["Delta temperature value in °C", "Level (in 0.1 lux resolution)", "In 0.1 °C steps"])
+def test_a_label_that_is_a_scale_is_no_meaning_of_a_value(label: str) -> None:
+    pairs = parameter("- Options:", "  - 0: Off", f"  - 100: {label}")
+    assert not any(label in pair.answer or label in pair.question for pair in pairs)
+
+
+def test_a_manufacturer_is_given_for_a_thing_and_not_stated_on_it() -> None:
+    pairs = pairs_of("# Pump HP 40\n\n## Data\n\n| Item | Value |\n| --- | --- |\n| Manufacturer | Heidler |\n")
+    assert "What is given as the manufacturer of the Pump HP 40?" in {pair.question for pair in pairs}
+    assert not any("stated on" in pair.question for pair in pairs)

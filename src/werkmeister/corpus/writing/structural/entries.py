@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from werkmeister.corpus.documents.document import Block
 from werkmeister.corpus.writing.structural.fact import Fact, Span
@@ -191,10 +191,13 @@ def section_facts(text: str, section: Section, language: Language) -> Iterator[F
         return
     where = where_of(section, language, skip=1)
     if match is not None:
-        yield from entry_facts(_entry(match, match["name"], values, section.heading, where, language), language)
+        entry = _entry(match, match["name"], values, section.heading, where, language)
     elif section.name and not is_empty(section.name):
         row = language.quoted(section.name)
-        yield from entry_facts(Entry(row=row, values=values, other={}, evidence=section.heading, where=where), language)
+        entry = Entry(row=row, values=values, other={}, evidence=section.heading, where=where)
+    else:
+        return
+    yield from entry_facts(replace(entry, more=len(section.blocks) > 1), language)
 
 
 def is_entry(section: Section, language: Language) -> bool:

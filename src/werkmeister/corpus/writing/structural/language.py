@@ -34,7 +34,8 @@ class Language:
     `procedures` are headings with what one wants to do there. `entry` finds the heading of an entry ("Parameter 13:
     Local Control"), `imperative` an order to the reader at the start of a sentence, `definition` what a sentence
     defines, `unclear` words that point at something else. No term begins with a word of `vague`, no answer with one of
-    `pronouns`. `verbs` gives the base form of the verbs of instructions by that and by their gerund.
+    `pronouns`; those of `figurative` only go with figures and explain nothing. `verbs` gives the base form of the verbs
+    of instructions by that and by their gerund.
     """
 
     code: str
@@ -53,6 +54,7 @@ class Language:
     answer_label: re.Pattern[str]
     vague: frozenset[str]
     pronouns: frozenset[str]
+    figurative: frozenset[str]
     abbreviations: frozenset[str]
     verbs: Mapping[str, str]
     quotes: tuple[str, str]
@@ -143,6 +145,7 @@ def _language(read: Mapping[str, Any]) -> Language:
         quotes=(read["quotes"][0], read["quotes"][1]),
         vague=frozenset(read["vague"].split()),
         pronouns=frozenset(read["pronouns"].split()),
+        figurative=frozenset(read["figurative"].split()),
         abbreviations=frozenset(read["abbreviations"].split()),
         code=read["code"],
         section=read["section"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
 from werkmeister.corpus.writing.structural.fact import Fact, Span
 from werkmeister.corpus.writing.structural.language import Language
+from werkmeister.corpus.writing.structural.loosely import loose_of
 from werkmeister.corpus.writing.structural.sentences import ends_well, sentence
 
 OPTIONS_ASKED = 2  # options of one entry that are asked for one by one, each in both directions
@@ -16,11 +17,32 @@ MOST_OPTIONS = 8  # more in one answer are a table, not an answer
 LONGEST_VALUE = 12  # words
 WIDEST = 300  # characters of a quote that shows a value and, in a line of its own, its unit
 LONGEST_ANSWER = 60  # words of a cause or remedy
+EXPLAINING = 3  # words of a description that are neither figures and what goes with them, nor the entry's own name
 _OPTION = re.compile(
     r"(?P<value>[+-]?\w[\w.,+/-]{0,15}(?: ?(?:-|–|to|bis) ?[\w.,]{1,8})?)\s*(?:=|:|–|->|→)\s*(?P<label>\S.*)"
 )
+_RANGE = re.compile(r"(?P<low>[+-]?\d+)\s*(?:to|bis|-|–|—|\.{2,3}|…)\s*(?P<high>[+-]?\d+)(?![.,]?\d)")
+# A label that says how values count ("Value in °C, in 0.1 °C resolution") is no meaning of one value.
+_SCALE = re.compile(
+    r"\b(?:value|values|wert|werte) in\b|\bin (?:steps|units|increments|schritten|einheiten)\b"
+    r"|\bin \d[\d.,]* ?[^\s\d]{0,3} ?\w* (?:resolution|steps|auflösung|schritten)|\(in \d",
+    re.IGNORECASE,
+)
 _PLAIN_VALUE = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
+_WHOLE = re.compile(r"[+-]?\d+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_STATE = re.compile(r"\([^()]+\)$")
+_TELLING = 2  # words of an option's label by which it can be asked for without its parameter
+_STEM = 5  # letters at the beginning of a word that its forms share
 _ELSEWHERE = re.compile(r"(?:see|refer to|same as|as (?:above|below)|siehe|vgl|wie (?:oben|unten))\b", re.IGNORECASE)
+# What is said beside what a parameter does: it describes nothing.
+_REMARK = re.compile(
+    r"(?:note|must|only|requires?|applies|valid|available|should|(?:the )?values? (?:\d+|should|must|has|is)"
+    r"|hinweis|nur|muss|gilt|erfordert|sollte|(?:der )?wert (?:\d+|sollte|muss))\b",
+    re.IGNORECASE,
+)
+# A condition without what happens then: "When powered via USB".
+_CONDITION = re.compile(r"(?:when|if|unless|while|wenn|falls|sofern|solange)\b[^,;:.]*\.?", re.IGNORECASE)
 _DOES = re.compile(
     r"(?:sets|defines|determines|specifies|controls|enables|disables|allows|configures|selects|adjusts|turns|activates|switches"
     r"|changes|limits|starts|stops|legt|bestimmt|stellt|schaltet|aktiviert|regelt|begrenzt|startet|gibt|ermöglicht|steuert"
@@ -43,7 +65,8 @@ class Entry:
     """One entry: the `row` that a question calls it by ("parameter 13 (Local Control)"), and its values by role.
 
     `other` are values whose role is not known, by the name of their column. `number`, `noun` and `name` are those that
-    `row` is made of, "" where there is none. `means`: the entry is a code or sign, so one asks what it means.
+    `row` is made of, "" where there is none. `means`: the entry is a code or sign, so one asks what it means. `more`:
+    its document says more of it than stands in `values` and `other`.
     """
 
     row: str
@@ -57,6 +80,7 @@ class Entry:
     kind: str = "parameter"
     means: bool = False
     where: str = ""
+    more: bool = False
 
 
 def split_options(text: str) -> tuple[tuple[str, str], ...]:
@@ -74,7 +98,8 @@ def split_options(text: str) -> tuple[tuple[str, str], ...]:
 def entry_facts(entry: Entry, language: Language) -> Iterator[Fact]:
     """Every fact of an entry, each with a name of its own within the document."""
     for fact in _facts(entry, language):
-        slots = {"row": entry.row, "noun": entry.noun, "number": entry.number} | dict(fact.slots)
+        bare = entry.name or entry.row
+        slots = {"row": entry.row, "noun": entry.noun, "number": entry.number, "bare": bare} | dict(fact.slots)
         name = f"{entry.row}/{entry.where}/{fact.name}"
         yield replace(fact, kind=entry.kind, needs=entry.needs, where=entry.where, slots=slots, name=name)
 
@@ -83,7 +108,7 @@ def _facts(entry: Entry, language: Language) -> Iterator[Fact]:
     yield from _names(entry, language)
     for role, value in entry.values.items():
         if role == "options":
-            yield from _options(value, language)
+            yield from _options(entry, value, language)
         elif role == "description":
             yield from _description(entry, value, language)
         elif role in ("cause", "remedy"):
@@ -92,6 +117,8 @@ def _facts(entry: Entry, language: Language) -> Iterator[Fact]:
             answer, evidence = _scalar(entry, role, value, language)
             if answer:
                 yield _fact(role, language.answers[role].format(value=answer), evidence)
+            if answer and role == "default":
+                yield from _switch(answer, evidence, language)
     yield from _limits(entry, language)
     for column, value in entry.other.items():
         if _is_short(value.text) and len(column.split()) <= 4:
@@ -151,14 +178,17 @@ def _limits(entry: Entry, language: Language) -> Iterator[Fact]:
         yield _fact("range", language.answers["range"].format(value=answer), evidence)
 
 
-def _options(value: Value, language: Language) -> Iterator[Fact]:
+def _options(entry: Entry, value: Value, language: Language, prose: bool = False) -> Iterator[Fact]:
+    """Options as a whole and one by one; those of `prose` as a whole only where the range holds no further value."""
     options = value.options or split_options(value.text)
     labels = [label.casefold() for _, label in options]
-    if not options or len(set(labels)) < len(labels):
+    if not options or len(set(labels)) < len(labels) or any(_SCALE.search(label) for label in labels):
         return
-    if 2 <= len(options) <= MOST_OPTIONS:
+    whole = _covers([given for given, _ in options], entry.values.get("range"))
+    if 2 <= len(options) <= MOST_OPTIONS and (whole or not prose):
         listed = "; ".join(f"{given} = {label.rstrip('.')}" for given, label in options)
-        yield _fact("options", language.answers["options"].format(value=listed), value.evidence)
+        ask = "options" if whole else "named values"
+        yield _fact(ask, language.answers[ask].format(value=listed), value.evidence)
     order = sorted(options, key=lambda option: crc32(f"{value.evidence}{option}".encode()))
     for given, label in order[:OPTIONS_ASKED]:
         if not _is_short(label) or given.casefold() == label.casefold():
@@ -168,16 +198,45 @@ def _options(value: Value, language: Language) -> Iterator[Fact]:
         yield _fact("option meaning", meaning, value.evidence, {"value": given}, f"option {given}")
         answer = language.answers["option value"].format(value=given, label=quoted)
         yield _fact("option value", answer, value.evidence, {"label": quoted}, f"option for {label}")
+        if entry.number and len(_LETTERS.findall(label)) >= _TELLING:
+            answer = language.answers["set"].format(row=entry.row, value=given, label=label.rstrip("."))
+            yield _fact("set", answer, value.evidence, {"label": quoted}, f"set {label}")
+
+
+def _switch(answer: str, evidence: Span, language: Language) -> Iterator[Fact]:
+    """Whether a switch is on by default, where the default says so: "1 (Enable)", "off"."""
+    state = (_STATE.search(answer) or [answer])[0].strip("() ").casefold()
+    loose = loose_of(language.code)
+    for name, states in (("yes", loose.on), ("no", loose.off)) if loose else ():
+        if state in states:
+            yield _fact("is on", language.answers[f"is on {name}"].format(value=answer), evidence)
+
+
+def _covers(given: Sequence[str], bounds: Value | None) -> bool:
+    """Whether options leave no whole number of a range without one; True where range or options are no numbers."""
+    match = _RANGE.match(bounds.text) if bounds else None
+    if match is None:
+        return True
+    count = 0
+    for value in given:
+        inner = _RANGE.fullmatch(value)
+        low, high = (inner["low"], inner["high"]) if inner else (value, value)
+        if not (_WHOLE.fullmatch(low) and _WHOLE.fullmatch(high)):
+            return True
+        count += int(high) - int(low) + 1
+    return count > int(match["high"]) - int(match["low"])
 
 
 def _description(entry: Entry, value: Value, language: Language) -> Iterator[Fact]:
     text = value.text.strip()
     words = text.split()
     if split_options(text):
-        yield from _options(value, language)
+        if "options" not in entry.values:  # what stands in prose beside a list of options is a part of them
+            yield from _options(entry, value, language, prose=True)
         return
     if (
         _ELSEWHERE.match(text)
+        or _CONDITION.fullmatch(text)
         or not ends_well(text)
         or words[0].casefold() in language.pronouns
         or text.casefold() == entry.name.casefold()
@@ -185,8 +244,17 @@ def _description(entry: Entry, value: Value, language: Language) -> Iterator[Fac
         return
     if entry.means:
         yield _fact("means", sentence(text), value.evidence)
-    elif len(words) >= 3:
-        yield _fact("does" if _DOES.match(text) else "description", sentence(text), value.evidence)
+    elif len(_explaining(text, entry, language)) >= EXPLAINING:
+        alone = len(entry.values) == 1 and not entry.other and not entry.more
+        plain = "remark" if _REMARK.match(text) else "only description" if alone else "description"
+        yield _fact("does" if _DOES.match(text) else plain, sentence(text), value.evidence)
+
+
+def _explaining(text: str, entry: Entry, language: Language) -> set[str]:
+    """The words of a description, by their beginnings, that tell more than the entry's name and figures do."""
+    own = {word[:_STEM] for word in _LETTERS.findall(entry.row.casefold())}
+    words = (word for word in _LETTERS.findall(text.casefold()) if len(word) > 2 and word not in language.figurative)
+    return {word[:_STEM] for word in words} - own
 
 
 def _trouble(entry: Entry, role: str, value: Value) -> Iterator[Fact]:

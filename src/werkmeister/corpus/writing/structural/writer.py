@@ -14,6 +14,7 @@ from werkmeister.corpus.writing.structural.definitions import sentence_facts, te
 from werkmeister.corpus.writing.structural.entries import list_facts, lists_of, section_facts, table_facts
 from werkmeister.corpus.writing.structural.fact import Fact, Span
 from werkmeister.corpus.writing.structural.language import LANGUAGES, Language, language_of
+from werkmeister.corpus.writing.structural.loosely import loose_question, signature
 from werkmeister.corpus.writing.structural.naming import thing_of
 from werkmeister.corpus.writing.structural.outline import Section, sections
 from werkmeister.corpus.writing.structural.phrasing import Phrasing
@@ -23,7 +24,7 @@ from werkmeister.corpus.writing.structural.tables import read_table
 from werkmeister.corpus.writing.structural.troubles import property_facts, trouble_facts
 from werkmeister.passage import Passage
 
-VERSION = 1
+VERSION = 4
 FORMS = 2
 _TELLING = 6  # words of an answer whose language can be told
 
@@ -61,8 +62,10 @@ class StructuralWriter:
         if self.per_passage:
             found = _fewer(found, self.per_passage)
         made: dict[str, Pair | None] = {}
+        unsure = _alike(found)
         for passage, fact, language in found:
-            for pair in self._pairs(document, passage, fact, Phrasing(language, thing, self.forms)):
+            lean = signature(fact) not in unsure
+            for pair in self._pairs(document, passage, fact, Phrasing(language, thing, self.forms), lean):
                 _keep(made, pair)
         yield from (pair for pair in made.values() if pair is not None)
 
@@ -76,9 +79,12 @@ class StructuralWriter:
                 if passage is not None and _speaks(fact.answer, language, document.language):
                     yield passage, fact, language
 
-    def _pairs(self, document: Document, passage: Passage, fact: Fact, phrasing: Phrasing) -> Iterator[Pair]:
+    def _pairs(
+        self, document: Document, passage: Passage, fact: Fact, phrasing: Phrasing, lean: bool
+    ) -> Iterator[Pair]:
         start, end = fact.evidence
-        for question in phrasing.questions(document.name, fact):
+        for at, question in enumerate(phrasing.questions(document.name, fact)):
+            key = f"{document.name}\0{fact.name}\0{at}"
             yield Pair(
                 question=question,
                 answer=fact.answer,
@@ -91,6 +97,7 @@ class StructuralWriter:
                 writer=self.name,
                 language=phrasing.language.code,
                 fact=fact.name,
+                loose=loose_question(fact, phrasing.language, phrasing.thing, key) if lean else "",
             )
 
 
@@ -124,6 +131,14 @@ def _sure(found: list[_Found]) -> list[_Found]:
         asked.setdefault((language.code, fact.ask, fact.where, *slots), []).append(at)
     kept = [places[0] for places in asked.values() if len({found[at][1].answer for at in places}) == 1]
     return [found[at] for at in sorted(kept)]
+
+
+def _alike(found: list[_Found]) -> set[tuple[str, ...]]:
+    """Signatures of loose questions that facts of one document share and answer differently."""
+    answers: dict[tuple[str, ...], set[str]] = {}
+    for _, fact, _ in found:
+        answers.setdefault(signature(fact), set()).add(fact.answer)
+    return {key for key, said in answers.items() if len(said) > 1}
 
 
 def _fewer(found: list[_Found], most: int) -> list[_Found]:

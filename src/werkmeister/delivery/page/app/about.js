@@ -64,7 +64,7 @@ export async function replay(engine, golden, tell = () => {}) {
   for (const { messages, answer, max_tokens } of golden) {
     let text = '';
     const more = { temperature: 0, top_k: 1, samplers: ['top_k'], ...(max_tokens ? { max_tokens } : {}) };
-    await engine.answer(messages, { said: (piece) => (text += piece), ...more });
+    await engine.answer(messages, { said: (piece) => (text += piece), bare: true, ...more });
     same.push(text === answer);
     tell(same.length);
   }

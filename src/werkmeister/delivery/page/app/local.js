@@ -1,5 +1,6 @@
 // The engine in this tab: llama.cpp as WebAssembly (wllama) on the expert's own model file.
 import { EngineFailure } from './gateway.js';
+import { Library } from './library.js';
 import { bring, stored } from './storage.js';
 
 const MOST_THREADS = 8;
@@ -27,6 +28,7 @@ export class LocalEngine {
     this.gpu = null;
     this.loadSeconds = 0;
     this.wllama = null;
+    this.library = null;
   }
 
   /** Whether the model is in this browser's storage. */
@@ -43,6 +45,7 @@ export class LocalEngine {
       blobs = await stored(files);
     }
     tell('loading', 0, 0);
+    if (this.about.library) this.library ??= await Library.read(await (await fetch(this.about.library)).json());
     const begin = performance.now();
     const { Wllama, LoggerWithoutDebug } = await import('../vendor/wllama.js');
     const paths = { default: new URL('../vendor/wllama.wasm', import.meta.url).href };
@@ -73,13 +76,27 @@ export class LocalEngine {
     this.wllama = null;
   }
 
-  /** Ask; `said(text)` gets each piece. Returns what is known of the answer. */
-  async answer(messages, { signal, said, ...more }) {
+  /** Ask; `said(text)` gets each piece. Returns what is known of the answer. `bare` asks without the documents. */
+  async answer(messages, { signal, said, bare = false, ...more }) {
+    if (!this.library || bare) return this.#answer(messages, { signal, said, ...more });
+    const history = messages.slice(0, -1);
+    const question = messages.at(-1).content;
+    const { passages, language, told } = this.library.find(question, history);
+    if (!told) {
+      said(this.library.refusal(language));
+      return { route: 'local', finish: 'stop' };
+    }
+    const asked = { role: 'user', content: this.library.openBook(question, passages, language) };
+    const facts = await this.#answer([...history, asked], { signal, said, ...more });
+    return { ...facts, passages: passages.map(({ id, place, text }) => ({ id, place, text })) };
+  }
+
+  async #answer(messages, { signal, said, ...more }) {
+    if (!this.wllama) await this.prepare({ tell: () => {}, gpu: this.gpu });
     const { system, sampling } = this.about;
     const given = messages[0]?.role === 'system' ? messages : [{ role: 'system', content: system }, ...messages];
     const begin = performance.now();
     const facts = { route: 'local', tokens: 0, prompt_tokens: 0, finish: '' };
-    let least = 0;
     const heard = (chunk) => {
       const choice = chunk.choices?.[0];
       if (chunk.usage) {
@@ -91,7 +108,6 @@ export class LocalEngine {
         facts.first_seconds ??= (performance.now() - begin) / 1000;
         said(choice.delta.content);
       }
-      for (const { logprob } of choice.logprobs?.content ?? []) least = Math.min(least, logprob);
       if (choice.finish_reason) facts.finish = choice.finish_reason;
     };
     try {
@@ -106,10 +122,11 @@ export class LocalEngine {
       });
     } catch (error) {
       if (error.name === 'AbortError') throw error;
-      throw new EngineFailure(error.message, /context/i.test(error.message) ? 'context' : '');
+      const code = /context/i.test(error.message) ? 'context' : '';
+      if (!code) await this.close(); // after an error inside it, it answers nothing more: the next question loads it anew
+      throw new EngineFailure(error.message, code);
     }
     facts.seconds = (performance.now() - begin) / 1000;
-    facts.confidence = Math.exp(least);
     return facts;
   }
 }
@@ -124,8 +141,7 @@ export function requestOf({ temperature, max_tokens, stop, schema }) {
     min_p: 0,
     samplers: drawn ? ['temperature', 'top_p'] : ['top_k'],
     stop,
-    logprobs: true,
-    top_logprobs: 1,
+    // No logprobs: wllama 3.13 dies of a token that is half a character, as every umlaut begins with one.
     cache_prompt: true,
     ...(schema ? { response_format: { type: 'json_schema', json_schema: { name: 'answer', schema } } } : {}),
   };

@@ -62,6 +62,14 @@ async function start() {
   return undefined;
 }
 
+/** On a phone the header has no room for more than the name: the rest stands with the conversations. */
+function place(narrow) {
+  (narrow ? at('side') : document.querySelector('header')).append(at('tools'));
+}
+const narrow = globalThis.matchMedia('(max-width: 760px)');
+narrow.addEventListener('change', () => place(narrow.matches));
+place(narrow.matches);
+
 // What the person does.
 
 at('ask').addEventListener('submit', (event) => {

@@ -25,9 +25,10 @@ export function say(state, problem = null) {
 
 export function showState() {
   const { words, state, problem, about, engine } = app;
-  const place = state === 'ready' && engine?.kind === 'browser' ? ` · ${engine.gpu ? 'GPU' : words.cpu(engine.threads)}` : '';
+  const local = state === 'ready' && engine?.kind === 'browser';
   at('state').dataset.state = state;
-  at('state-text').textContent = words.states[state] + place;
+  at('state-text').textContent = words.states[state];
+  at('state-where').textContent = local ? `· ${engine.gpu ? 'GPU' : words.cpu(engine.threads)}` : '';
   at('problem').hidden = !problem;
   at('problem').textContent = problem ? problem(words) : '';
   at('start').hidden = !['missing', 'storing', 'loading'].includes(state) || !about;

@@ -1,0 +1,118 @@
+"""The bar of a library: how well a passage must fit a question before the documents count as telling anything.
+
+It is calibrated on the documents themselves, without a model. A question made of a passage's own title and heading
+is answerable; the same question asked of the library without that document is not (its best passage then is the
+best wrong one). A person asks in other words than the documents: so by chance a third of the title's words is left out,
+and half of the heading's are replaced by words that no document has. The bar is set so that no more than a chosen share
+of the answerable questions falls below it, and what it then refuses of the others is measured and told. What it cannot
+see is a question about a known thing that its document does not tell of: there the expert has to abstain.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from werkmeister.consulting.words import words
+from werkmeister.passage import Passage
+from werkmeister.progress import Progress
+
+if TYPE_CHECKING:
+    from werkmeister.consulting.library import Bar, SqliteLibrary
+
+_QUESTIONS = 300
+_LEFT_OUT, _REPLACED = 1 / 3, 1 / 2
+_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A bar, and what it does: shares of `questions` answerable ones and as many unanswerable ones that it refuses."""
+
+    bar: Bar
+    questions: int
+    refused_answerable: float
+    refused_unanswerable: float
+
+    def bar_facts(self) -> dict[str, Any]:
+        """The bar as the library's file keeps it."""
+        return {"coverage": self.bar.coverage, "similarity": self.bar.similarity}
+
+    def record(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return self.bar_facts() | {
+            "questions": self.questions,
+            "refused_answerable": round(self.refused_answerable, 4),
+            "refused_unanswerable": round(self.refused_unanswerable, 4),
+        }
+
+    def words(self) -> str:
+        """What a person should know of it."""
+        if not self.questions:
+            return "every question is put to the expert (no bar)"
+        return (
+            f"below the bar {self.refused_unanswerable:.0%} of {self.questions} questions without their document are "
+            f"refused, and {self.refused_answerable:.0%} of those with it"
+        )
+
+
+def calibrate(library: SqliteLibrary, refused: float, progress: Progress) -> Calibration:
+    """Set the bar of a library so that about `refused` of the answerable questions fall below it.
+
+    `refused` 0, and a library of one document, give no bar.
+    """
+    from werkmeister.consulting.library import Bar
+
+    if not refused or len(library.documents) < 2:
+        return Calibration(bar=Bar(), questions=0, refused_answerable=0.0, refused_unanswerable=0.0)
+    chance = random.Random(_SEED)
+    numbers = chance.sample(range(library.count), min(_QUESTIONS, library.count))
+    told: list[tuple[float, float | None]] = []
+    untold: list[tuple[float, float | None]] = []
+    with progress.track("calibrate the bar", len(numbers)) as track:
+        for number in numbers:
+            passage = library.passage(number)
+            question = _question(passage, chance)
+            if question:
+                others = [name for name in library.documents if name != passage.document]
+                told.append(_best(library, question, ()))
+                untold.append(_best(library, question, others))
+            track.advance(1)
+    bar = _bar(told, refused)
+    return Calibration(
+        bar=bar,
+        questions=len(told),
+        refused_answerable=_below(bar, told),
+        refused_unanswerable=_below(bar, untold),
+    )
+
+
+def _question(passage: Passage, chance: random.Random) -> str:
+    title = [word for word in words(passage.title) if chance.random() > _LEFT_OUT]
+    heading = [
+        word if chance.random() > _REPLACED else "".join(chance.choices("qxjzkv", k=7))
+        for word in words(" ".join(passage.headings) or passage.text[:80])
+    ]
+    return " ".join((*title, *heading))
+
+
+def _best(library: SqliteLibrary, question: str, documents: Sequence[str]) -> tuple[float, float | None]:
+    hits = library.search(question, limit=3, documents=documents)
+    similar = [hit.similarity for hit in hits if hit.similarity is not None]
+    return max((hit.coverage for hit in hits), default=0.0), max(similar, default=None)
+
+
+def _bar(told: Sequence[tuple[float, float | None]], refused: float) -> Bar:
+    """The highest bar on coverage that refuses no more than its share; meaning gets the same quantile."""
+    from werkmeister.consulting.library import Bar
+
+    place = int(refused * len(told))
+    coverage = sorted(one for one, _ in told)[place] if told else 0.0
+    similar = sorted(one for _, one in told if one is not None)
+    return Bar(coverage=coverage, similarity=similar[min(place, len(similar) - 1)] if similar else None)
+
+
+def _below(bar: Bar, found: Sequence[tuple[float, float | None]]) -> float:
+    return sum(not bar.passes(*one) for one in found) / len(found) if found else 0.0

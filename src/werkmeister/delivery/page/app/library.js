@@ -1,0 +1,182 @@
+// The documents of an expert in the page: finds the passages to answer from by their words, as the lexical half of
+// `werkmeister.consulting.library` does (BM25 with title and headings counted twice; the bar below which the documents
+// do not tell). Meaning is not searched here: that needs a second model.
+import { compounds, languageOf, stem, STOPS, terms, words } from './terms.js';
+
+const HEAD = 2;
+const K1 = 1.2;
+const B = 0.75;
+const COMMON = 0.15;
+const MOST_TERMS = 24;
+const RARE_TITLE = 0.05;
+const LEAST_KNOWN = 2;
+const CANDIDATES = 50;
+const FEW = 2;
+const FURTHER = new Set(['more', 'else', 'another', 'further', 'same', 'again', 'too', 'ok', 'okay', 'auch', 'mehr', 'weiter', 'noch', 'anders', 'sonst', 'genau']);
+const AT_ONCE = 200; // passages read before the page may breathe
+
+const stemOf = (name) => {
+  const last = name.split('/').at(-1);
+  const dot = last.lastIndexOf('.');
+  return dot > 0 && dot < last.length - 1 ? last.slice(0, dot) : last;
+};
+
+export class Library {
+  /** Read {passages, bar, language, served, labels, refusals}; a promise, since many passages take a moment. */
+  static async read(held) {
+    const made = new Library(held);
+    await made.#index();
+    return made;
+  }
+
+  constructor({ passages, bar, language, served, labels, refusals }) {
+    Object.assign(this, { passages, bar, language, served, labels, refusals });
+    this.postings = new Map(); // term → [passage, occurrences in the head, in the body, …]
+    this.lengths = new Float64Array(passages.length);
+    this.titles = new Map(); // term → how many documents have it in their title
+    this.known = new Set();
+  }
+
+  async #index() {
+    await this.#learn();
+    this.split = compounds(this.known);
+    const named = new Map();
+    for (const [number, passage] of this.passages.entries()) {
+      const title = terms(`${stemOf(passage.document)} ${passage.title}`, this.split);
+      if (!named.has(passage.document)) named.set(passage.document, new Set());
+      title.forEach((term) => named.get(passage.document).add(term));
+      const head = [...title, ...terms(passage.headings.join(' '), this.split)];
+      const body = terms(passage.text, this.split);
+      this.lengths[number] = head.length + body.length;
+      const counts = new Map();
+      const add = (term, place) => {
+        if (!counts.has(term)) counts.set(term, [0, 0]);
+        counts.get(term)[place]++;
+      };
+      head.forEach((term) => add(term, 0));
+      body.forEach((term) => add(term, 1));
+      for (const [term, [inHead, inBody]] of counts) {
+        if (!this.postings.has(term)) this.postings.set(term, []);
+        this.postings.get(term).push(number, inHead, inBody);
+      }
+      if (number % AT_ONCE === AT_ONCE - 1) await breath();
+    }
+    for (const found of named.values()) for (const term of found) this.titles.set(term, (this.titles.get(term) ?? 0) + 1);
+    this.documents = named.size;
+    this.average = this.lengths.reduce((sum, length) => sum + length, 0) / Math.max(1, this.passages.length);
+  }
+
+  /** The words that compounds may be made of: those of several passages, endings off and on. */
+  async #learn() {
+    const counts = new Map();
+    for (const [number, { title, text }] of this.passages.entries()) {
+      const found = new Set(words(`${title} ${text}`).filter((word) => word.length > 3 && /^\p{L}+$/u.test(word)));
+      for (const word of found) counts.set(word, (counts.get(word) ?? 0) + 1);
+      if (number % AT_ONCE === AT_ONCE - 1) await breath();
+    }
+    for (const [word, count] of counts) {
+      if (count < LEAST_KNOWN) continue;
+      this.known.add(word);
+      this.known.add(stem(word));
+    }
+  }
+
+  /** What a question is answered from: {passages, language, told}. */
+  find(question, history = []) {
+    const asked = this.standalone(question, history);
+    const hits = this.search(asked, Math.max(this.served, 3));
+    const told = hits.some((hit) => hit.coverage >= this.bar);
+    return { passages: told ? hits.slice(0, this.served).map((hit) => hit.passage) : [], language: languageOf(question, this.language), told };
+  }
+
+  /** The passages for a question, best first: [{number, passage, coverage}]. */
+  search(question, limit = 5) {
+    const asked = this.termsOf(question);
+    const weights = this.#weights(asked);
+    const whole = [...weights.values()].reduce((sum, weight) => sum + weight, 0) || 1;
+    return this.#byWords(asked, Math.max(CANDIDATES, limit)).slice(0, limit).map((number) => {
+      const passage = this.passages[number];
+      const held = new Set(terms(`${stemOf(passage.document)} ${shown(passage)}`, this.split));
+      const covered = [...weights].reduce((sum, [term, weight]) => sum + (held.has(term) ? weight : 0), 0);
+      return { number, passage, coverage: covered / whole };
+    });
+  }
+
+  #byWords(asked, limit) {
+    const scores = new Map();
+    for (const term of this.#worthAsking(asked)) {
+      const posting = this.postings.get(term);
+      const holding = posting.length / 3;
+      const idf = Math.max(1e-6, Math.log((this.passages.length - holding + 0.5) / (holding + 0.5)));
+      for (let at = 0; at < posting.length; at += 3) {
+        const often = HEAD * posting[at + 1] + posting[at + 2];
+        const length = 1 - B + (B * this.lengths[posting[at]]) / this.average;
+        const score = (idf * often * (K1 + 1)) / (often + K1 * length);
+        scores.set(posting[at], (scores.get(posting[at]) ?? 0) + score);
+      }
+    }
+    return [...scores].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, limit).map(([number]) => number);
+  }
+
+  termsOf(question) {
+    const found = words(question);
+    const telling = terms(found.filter((word) => !STOPS.has(word)).join(' '), this.split);
+    return [...new Set(telling.length ? telling : terms(found.join(' '), this.split))];
+  }
+
+  #count = (term) => (this.postings.get(term)?.length ?? 0) / 3;
+
+  #weights(asked) {
+    const all = this.passages.length;
+    return new Map(asked.map((term) => [term, Math.log((1 + all) / (0.5 + Math.min(this.#count(term), all)))]));
+  }
+
+  #worthAsking(asked) {
+    const held = asked.filter((term) => this.#count(term) > 0).sort((a, b) => this.#count(a) - this.#count(b));
+    const rare = held.filter((term) => this.#count(term) <= Math.max(COMMON * this.passages.length, 20));
+    return (rare.length ? rare : held.slice(0, 2)).slice(0, MOST_TERMS);
+  }
+
+  /** The words of a text that name a thing: they stand in few of the documents' titles. */
+  names(text) {
+    const most = Math.max(1, RARE_TITLE * this.documents);
+    return [...new Set(words(text))].filter((word) => {
+      const titles = this.titles.get(stem(word)) ?? 0;
+      const short = word.length < 2 || (/^\p{Nd}+$/u.test(word) && word.length < 3);
+      return !STOPS.has(word) && !short && titles > 0 && titles <= most;
+    });
+  }
+
+  /** What to search for: the question, and after it the words of earlier turns that it leans on. */
+  standalone(question, history) {
+    const earlier = history.filter((turn) => turn.role !== 'system').reverse();
+    if (!earlier.length) return question;
+    const carried = [];
+    if (!this.names(question).length) {
+      const turns = [...earlier.filter((turn) => turn.role === 'user'), ...earlier.filter((turn) => turn.role !== 'user')];
+      carried.push(...(turns.map((turn) => this.names(turn.content)).find((found) => found.length) ?? []));
+    }
+    const telling = (text) => words(text).filter((word) => !STOPS.has(word) && !FURTHER.has(word));
+    if (telling(question).length < FEW) carried.push(...telling(earlier.find((turn) => turn.role === 'user')?.content ?? ''));
+    const own = new Set(words(question));
+    const added = [...new Set(carried)].filter((word) => !own.has(word));
+    return added.length ? `${question} (${added.join(' ')})` : question;
+  }
+
+  /** The user message in the form in which the expert was trained: the passages, then the question. */
+  openBook(question, passages, language) {
+    if (!passages.length) return question;
+    const [documents, asked] = this.labels[language] ?? this.labels.en;
+    return `${documents}:\n${passages.map(shown).join('\n\n')}\n\n${asked}: ${question}`;
+  }
+
+  /** The sentence with which the expert abstains. */
+  refusal(language) {
+    return this.refusals[language] ?? this.refusals.en;
+  }
+}
+
+/** A passage as a model is given it: title and headings on one line, then the text. */
+export const shown = ({ title, headings, text }) => `${[...new Set([title, ...headings])].join(' › ')}\n${text}`.trim();
+
+const breath = () => new Promise((resolve) => setTimeout(resolve));
