@@ -255,7 +255,7 @@ def bar(library: SqliteLibrary, asked: Sequence[Asked], passages: Sequence[Passa
         if one.kind == "model":
             others = [name for name in library.documents if name != one.document]
             hits = library.search(one.question, limit=3, documents=others)
-            without.append(not any(library.bar.passes(hit.coverage, hit.similarity) for hit in hits))
+            without.append(not any(library.passes(hit, "en") for hit in hits))
     shares = {kind: round(statistics.fmean(found), 3) for kind, found in refused.items()}
     return {"refused_with_answer": shares, "refused_without_document": round(statistics.fmean(without), 3)}
 
@@ -307,12 +307,14 @@ class Remembering:
         self.known: dict = {}
 
     def questions(self, texts: Sequence[str]):
+        """As Embedder has it."""
         key = tuple(texts)
         if key not in self.known:
             self.known[key] = self.inner.questions(texts)
         return self.known[key]
 
     def passages(self, texts: Sequence[str]):
+        """As Embedder has it."""
         return self.inner.passages(texts)
 
 

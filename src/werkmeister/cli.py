@@ -223,5 +223,26 @@ def chat(expert: Path, overrides: tuple[str, ...], file: str, as_json: bool) -> 
         talk(opened, as_json=as_json)
 
 
+@main.command()
+@_EXPERT
+@_SET
+@_FILE
+@click.option("--port", type=int, help="Port to listen on; short for --set serve.port=N.")
+@click.option("--new-key", metavar="NAME", help="Make an API key for somebody, print it once, and end.")
+@_verb
+def serve(
+    expert: Path, overrides: tuple[str, ...], file: str, port: int | None, new_key: str | None, as_json: bool
+) -> None:
+    """Serve the expert over HTTP with OpenAI's routes."""
+    from werkmeister.pipeline import read_expert
+    from werkmeister.serving import run_server, show_new_key
+
+    settings = read_expert(expert, (*overrides, *([f"serve.port={port}"] if port is not None else [])))
+    if new_key:
+        show_new_key(expert, new_key, as_json=as_json)
+    else:
+        run_server(settings, file, as_json=as_json)
+
+
 if __name__ == "__main__":
     main()

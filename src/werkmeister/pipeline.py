@@ -17,6 +17,7 @@ from werkmeister.consulting.expert import AskSettings
 from werkmeister.corpus import dataset as dataset_stage
 from werkmeister.corpus.documents import stage as documents_stage
 from werkmeister.corpus.writing import stage as write_stage
+from werkmeister.delivery.settings import ServeSettings
 from werkmeister.errors import ArtefactError, SettingsError
 from werkmeister.examining import exam as exam_stage
 from werkmeister.governing.policy import PolicySettings
@@ -34,6 +35,7 @@ DECLARED: Mapping[str, type] = {
     "export": export_stage.ExportSettings,
     "exam": exam_stage.ExamSettings,
     "ask": AskSettings,
+    "serve": ServeSettings,
     "policy": PolicySettings,
 }
 """Every table of expert.toml and the dataclass that declares its keys."""

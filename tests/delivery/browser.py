@@ -97,9 +97,17 @@ class Browser:
     def wait(self, script: str, seconds: float = 20) -> None:
         """Wait until an expression is true; what cannot be evaluated yet, in a page half loaded, is not true."""
         end = time.monotonic() + seconds
-        while not self.run(f"(() => {{ try {{ return Boolean({script}) }} catch {{ return false }} }})()"):
+        while not self._holds(script):
             assert time.monotonic() < end, f"never true: {script}; {self.text('body')[:400]}; {self.errors}"
             time.sleep(0.02)
+
+    def _holds(self, script: str) -> bool:
+        try:
+            return bool(self.run(f"(() => {{ try {{ return Boolean({script}) }} catch {{ return false }} }})()"))
+        except AssertionError as error:
+            if "navigated" in str(error):  # the page is just being replaced by another
+                return False
+            raise
 
     def text(self, selector: str) -> str:
         """The text as it is seen."""

@@ -155,6 +155,7 @@ def test_what_is_put_before_a_question_is_what_the_library_finds_follow_ups_incl
         [("user", f"Was kann der {name}?"), ("assistant", "Viel."), ("user", "Und wie wird er zurückgesetzt?")],
         [("user", "Wie lange drücken?"), ("assistant", f"Beim {name} 3 s."), ("user", "Warum?")],
         [("user", "entirely unknown words")],
+        [("user", "Hat das Gerät von ganz unbekannten Leuten einen Sinn für Humor?")],
     ]
     script = (
         "await page.Library.read(given.held).then((library) => given.turns.map((turns) => { "

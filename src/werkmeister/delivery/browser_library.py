@@ -6,6 +6,7 @@ The page finds passages by their words alone (`page/app/library.js`), as the lib
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from werkmeister.artefact import exists, open_artefact
 from werkmeister.consulting.expert import AskSettings
 from werkmeister.consulting.library import SqliteLibrary, trained_passages
 from werkmeister.consulting.library_file import LIBRARY as INDEX
+from werkmeister.consulting.library_file import by_document
+from werkmeister.consulting.naming import file_words, name_of
 from werkmeister.grounding import REFUSALS, open_book
 from werkmeister.passage import Passage
 from werkmeister.progress import Progress
 
 LIBRARY = "library.json"
-_KEPT = ("id", "document", "title", "headings", "text")
+_KEPT = ("id", "title", "headings", "text")
 
 
 def library_content(expert: Path, settings: AskSettings, progress: Progress) -> bytes:
@@ -49,20 +52,28 @@ def library_content(expert: Path, settings: AskSettings, progress: Progress) -> 
 
 def _encoded(library: SqliteLibrary) -> bytes:
     passages = [library.passage(number) for number in range(library.count)]
+    documents = list(by_document(passages))
     held = {
         "bar": library.bar.coverage,
         "language": library.language,
         "served": library.served,
         "labels": {language: _labels(language) for language in REFUSALS},
         "refusals": REFUSALS,
-        "passages": [_record(passage) for passage in passages],
+        "documents": [_called(group) for group in documents],
+        "passages": [_record(passage, number) for number, group in enumerate(documents) for passage in group],
     }
     return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
-def _record(passage: Passage) -> dict[str, object]:
+def _called(passages: Sequence[Passage]) -> dict[str, str]:
+    """What a document is called by: the texts that its passages are found by beside their own."""
+    file = file_words(passages[0].document)
+    return {"named": f"{file} {name_of(passages)}", "title": f"{file} {passages[0].title}"}
+
+
+def _record(passage: Passage, document: int) -> dict[str, object]:
     whole = asdict(passage)
-    return {key: whole[key] for key in _KEPT} | {"place": passage.place}
+    return {key: whole[key] for key in _KEPT} | {"place": passage.place, "document": document}
 
 
 def _labels(language: str) -> tuple[str, str]:

@@ -86,6 +86,8 @@ def loose_question(fact: Fact, language: Language, thing: Thing | None, key: str
     if thing is None or ("{thing}" in opening and "{thing}" in ending):
         opening, ending = opening * ("{thing}" not in opening), ending * ("{thing}" not in ending)
     said = chosen.format(**slots)
+    if ending.strip() in f"{opening}{said}" or not said.endswith("?"):
+        ending = ""  # nobody says please twice, or after a whole sentence
     if ending:
         said = f"{said.rstrip('?')}{ending}{'?' if said.endswith('?') else ''}"
     name = thing.name if thing else ""
@@ -101,7 +103,10 @@ def _slots(fact: Fact, language: Language, loose: Loose, key: str) -> dict[str, 
     slots["bare"] = _plain(fact.slots.get("bare", "") or fact.slots.get("term", "") or fact.slots.get("row", ""))
     for name in ("bare", "label", "heading", "symptom"):
         if name in slots and crc32(f"{key} {name} lower".encode()) % 3:
-            slots[name] = _said(language.lowered(slots[name]), loose, f"{key} {name}")
+            slots[name] = language.lowered(slots[name])
+            # An option that is asked for without its parameter is found by its words alone.
+            if fact.ask != "set" or name != "label":
+                slots[name] = _said(slots[name], loose, f"{key} {name}")
     task = slots.get("task", "")
     words = next((words for piece, words in loose.tasks.items() if piece in task), ())
     if words and crc32(f"{key} words".encode()) % _IN_OTHER_WORDS == 0:

@@ -32,6 +32,7 @@ _PLAIN_VALUE = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _STATE = re.compile(r"\([^()]+\)$")
+_LONGEST_LABEL = 5  # words of an option that stands within a question
 _TELLING = 2  # words of an option's label by which it can be asked for without its parameter
 _STEM = 5  # letters at the beginning of a word that its forms share
 _ELSEWHERE = re.compile(r"(?:see|refer to|same as|as (?:above|below)|siehe|vgl|wie (?:oben|unten))\b", re.IGNORECASE)
@@ -198,7 +199,9 @@ def _options(entry: Entry, value: Value, language: Language, prose: bool = False
         yield _fact("option meaning", meaning, value.evidence, {"value": given}, f"option {given}")
         answer = language.answers["option value"].format(value=given, label=quoted)
         yield _fact("option value", answer, value.evidence, {"label": quoted}, f"option for {label}")
-        if entry.number and len(_LETTERS.findall(label)) >= _TELLING:
+        words = label.split()
+        telling = len(_LETTERS.findall(label)) >= _TELLING and len(words) <= _LONGEST_LABEL
+        if entry.number and telling and words[0].casefold() not in language.verbs:
             answer = language.answers["set"].format(row=entry.row, value=given, label=label.rstrip("."))
             yield _fact("set", answer, value.evidence, {"label": quoted}, f"set {label}")
 

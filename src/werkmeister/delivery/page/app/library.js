@@ -8,50 +8,48 @@ const K1 = 1.2;
 const B = 0.75;
 const COMMON = 0.15;
 const MOST_TERMS = 24;
-const RARE_TITLE = 0.05;
+const NAMING = 0.5;
 const LEAST_KNOWN = 2;
-const CANDIDATES = 50;
+const CANDIDATES = 100;
 const FEW = 2;
 const FURTHER = new Set(['more', 'else', 'another', 'further', 'same', 'again', 'too', 'ok', 'okay', 'auch', 'mehr', 'weiter', 'noch', 'anders', 'sonst', 'genau']);
 const AT_ONCE = 200; // passages read before the page may breathe
 
-const stemOf = (name) => {
-  const last = name.split('/').at(-1);
-  const dot = last.lastIndexOf('.');
-  return dot > 0 && dot < last.length - 1 ? last.slice(0, dot) : last;
-};
-
 export class Library {
-  /** Read {passages, bar, language, served, labels, refusals}; a promise, since many passages take a moment. */
+  /** Read {documents, passages, bar, language, served, labels, refusals}; a promise, since many passages take a moment. */
   static async read(held) {
     const made = new Library(held);
     await made.#index();
     return made;
   }
 
-  constructor({ passages, bar, language, served, labels, refusals }) {
-    Object.assign(this, { passages, bar, language, served, labels, refusals });
+  constructor({ documents, passages, bar, language, served, labels, refusals }) {
+    Object.assign(this, { documents, passages, bar, language, served, labels, refusals });
     this.postings = new Map(); // term → [passage, occurrences in the head, in the body, …]
     this.lengths = new Float64Array(passages.length);
+    this.named = []; // the terms of what each document is called
     this.titles = new Map(); // term → how many documents have it in their title
+    this.holding = new Map(); // term → how many documents hold it
     this.known = new Set();
   }
 
   async #index() {
     await this.#learn();
     this.split = compounds(this.known);
-    const named = new Map();
+    const holds = this.documents.map(() => new Set());
+    this.documents.forEach(({ named, title }) => {
+      this.named.push(terms(named, this.split));
+      for (const term of new Set(terms(title, this.split))) this.titles.set(term, (this.titles.get(term) ?? 0) + 1);
+    });
     for (const [number, passage] of this.passages.entries()) {
-      const title = terms(`${stemOf(passage.document)} ${passage.title}`, this.split);
-      if (!named.has(passage.document)) named.set(passage.document, new Set());
-      title.forEach((term) => named.get(passage.document).add(term));
-      const head = [...title, ...terms(passage.headings.join(' '), this.split)];
+      const head = [...this.named[passage.document], ...terms(passage.headings.join(' '), this.split)];
       const body = terms(passage.text, this.split);
       this.lengths[number] = head.length + body.length;
       const counts = new Map();
       const add = (term, place) => {
         if (!counts.has(term)) counts.set(term, [0, 0]);
         counts.get(term)[place]++;
+        holds[passage.document].add(term);
       };
       head.forEach((term) => add(term, 0));
       body.forEach((term) => add(term, 1));
@@ -61,8 +59,7 @@ export class Library {
       }
       if (number % AT_ONCE === AT_ONCE - 1) await breath();
     }
-    for (const found of named.values()) for (const term of found) this.titles.set(term, (this.titles.get(term) ?? 0) + 1);
-    this.documents = named.size;
+    for (const found of holds) for (const term of found) this.holding.set(term, (this.holding.get(term) ?? 0) + 1);
     this.average = this.lengths.reduce((sum, length) => sum + length, 0) / Math.max(1, this.passages.length);
   }
 
@@ -85,21 +82,35 @@ export class Library {
   find(question, history = []) {
     const asked = this.standalone(question, history);
     const hits = this.search(asked, Math.max(this.served, 3));
-    const told = hits.some((hit) => hit.coverage >= this.bar);
-    return { passages: told ? hits.slice(0, this.served).map((hit) => hit.passage) : [], language: languageOf(question, this.language), told };
+    const language = languageOf(question, this.language);
+    // A question in another language shares hardly a word with the documents: nothing is known against it by words.
+    const told = hits.some((hit) => language !== this.language || hit.coverage >= this.bar);
+    return { passages: told ? hits.slice(0, this.served).map((hit) => hit.passage) : [], language, told };
   }
 
   /** The passages for a question, best first: [{number, passage, coverage}]. */
   search(question, limit = 5) {
     const asked = this.termsOf(question);
     const weights = this.#weights(asked);
-    const whole = [...weights.values()].reduce((sum, weight) => sum + weight, 0) || 1;
-    return this.#byWords(asked, Math.max(CANDIDATES, limit)).slice(0, limit).map((number) => {
-      const passage = this.passages[number];
-      const held = new Set(terms(`${stemOf(passage.document)} ${shown(passage)}`, this.split));
-      const covered = [...weights].reduce((sum, [term, weight]) => sum + (held.has(term) ? weight : 0), 0);
-      return { number, passage, coverage: covered / whole };
-    });
+    const found = this.#byWords(asked, Math.max(CANDIDATES, limit)).map((number) => ({
+      number,
+      passage: this.passages[number],
+      coverage: this.#coverage(number, weights),
+    }));
+    return found.sort((a, b) => b.coverage - a.coverage).slice(0, limit);
+  }
+
+  /** The share of the question's words in a passage, each weighed by how rare it is. */
+  #coverage(number, weights) {
+    const { headings, text, document } = this.passages[number];
+    const held = new Set([...terms(`${headings.join(' ')} ${text}`, this.split), ...this.named[document]]);
+    let whole = 0;
+    let covered = 0;
+    for (const [term, weight] of weights) {
+      whole += weight;
+      if (held.has(term)) covered += weight;
+    }
+    return covered / (whole || 1);
   }
 
   #byWords(asked, limit) {
@@ -137,13 +148,12 @@ export class Library {
     return (rare.length ? rare : held.slice(0, 2)).slice(0, MOST_TERMS);
   }
 
-  /** The words of a text that name a thing: they stand in few of the documents' titles. */
+  /** The words of a text that name a document: most documents that hold them have them in their title. */
   names(text) {
-    const most = Math.max(1, RARE_TITLE * this.documents);
     return [...new Set(words(text))].filter((word) => {
+      if (STOPS.has(word) || word.length < 2 || (/^\p{Nd}+$/u.test(word) && word.length < 3)) return false;
       const titles = this.titles.get(stem(word)) ?? 0;
-      const short = word.length < 2 || (/^\p{Nd}+$/u.test(word) && word.length < 3);
-      return !STOPS.has(word) && !short && titles > 0 && titles <= most;
+      return titles > 0 && titles >= NAMING * this.holding.get(stem(word));
     });
   }
 

@@ -60,7 +60,8 @@ export class LocalEngine {
       n_parallel: 1,
       n_batch: 512,
       jinja: true,
-      skip_chat_parsing: true,
+      // Answers are taken as they are; but with this on, llama.cpp would let a schema pass without a word.
+      skip_chat_parsing: !this.about.sampling.schema,
       reasoning_format: 'none',
       ctx_shift: false,
     });
