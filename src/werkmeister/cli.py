@@ -166,7 +166,34 @@ _stage(
     writing=True,
 )
 _stage("train", "Train the adapter (QLoRA) on the dataset.", finishing=True)
-_stage("export", "Merge, write GGUF, quantise, and compare each file with the trained model.")
+
+
+@main.command()
+@_EXPERT
+@_SET
+@_AGAIN
+@click.option(
+    "--target", type=click.Choice(["browser"]), help="Ship it; browser: a web app in a folder, works offline."
+)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for --target; default: EXPERT/TARGET.")
+@_FILE
+@_verb
+def export(
+    expert: Path, overrides: tuple[str, ...], again: bool, target: str, output: Path, file: str, as_json: bool
+) -> None:
+    """Merge, write GGUF, quantise, and compare each file with the trained model; --target makes what is shipped."""
+    from werkmeister.console import live
+    from werkmeister.exporting import export_target
+    from werkmeister.pipeline import read_expert, run_stage
+    from werkmeister.showing import show_stage
+
+    settings = read_expert(expert, overrides)
+    if target:
+        export_target(settings, target, output, file, as_json=as_json)
+    else:
+        show_stage(run_stage(settings, "export", progress=live(), again=again), as_json=as_json)
+
+
 _stage("exam", "Put the held-out exam to base, baseline, adapter and every file.")
 
 

@@ -111,6 +111,24 @@ def test_a_cited_source_opens_with_the_place_highlighted(page, site):
     assert page.text(".foot span") == "9 tokens · 1.3 s · least likely token 88\N{NO-BREAK SPACE}%"
 
 
+def test_a_sentence_that_no_source_holds_is_named(page, site):
+    site.pieces = ["The limit is 3 bar. ", "It is blue."]
+    site.facts = {
+        "passages": [{"id": "p1", "place": "pump.pdf, p. 12, Limits", "text": PASSAGE}],
+        "citations": [
+            {"sentence": [0, 19], "support": "verbatim", "passage": "p1", "start": 29, "end": 48},
+            {"sentence": [20, 31], "support": "none"},
+        ],
+        "notes": ["The oldest turn was left out."],
+    }
+    put(page, "What is the limit?")
+    answered(page)
+    assert page.text(".note.bad") == "Found in no source: “It is blue.”"
+    assert page.text(".note") == "The oldest turn was left out."
+    page.click(".sources details summary")
+    assert page.text(".sources mark") == "The limit is 3 bar."
+
+
 def test_passages_that_are_not_cited_are_not_called_sources(page, site):
     site.facts = {"passages": [{"id": "p1", "place": "pump.pdf, p. 12"}], "citations": []}
     put(page, "What is the limit?")

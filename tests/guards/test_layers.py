@@ -18,7 +18,7 @@ LAYERS = (
     ("corpus", "building", "examining", "consulting"),
     ("delivery",),
     ("pipeline",),
-    ("checking", "showing", "starting", "console", "talking", "reviewing", "serving"),
+    ("checking", "showing", "starting", "console", "talking", "reviewing", "serving", "exporting"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}

@@ -10,7 +10,7 @@ const { address, inline, parse } = await load('markdown.js');
 const kept = await load('conversations.js');
 const { events } = await load('gateway.js');
 const { requestOf, threadsFor } = await load('local.js');
-const { sourcesOf } = await load('turns.js');
+const { sourcesOf, unsupported } = await load('turns.js');
 const { LANGUAGES } = await load('words.js');
 
 test('sha256 in pieces of any size is that of node', () => {
@@ -158,10 +158,24 @@ test('sources are what is cited; without citations the passages that were given'
   const passages = [{ id: 'p1', place: 'a.pdf, p. 3', text: 'The limit is 3 bar.' }];
   assert.deepEqual(sourcesOf({ passages }), [{ place: 'a.pdf, p. 3', text: 'The limit is 3 bar.' }]);
   const [source] = sourcesOf({ passages, citations: [{ passage: 'p1', start: 13, end: 18 }] });
-  assert.deepEqual([source.place, source.text.slice(source.start, source.end), source.cited], ['a.pdf, p. 3', '3 bar', true]);
+  assert.deepEqual([source.place, source.ranges.map(([start, end]) => source.text.slice(start, end)), source.cited], ['a.pdf, p. 3', ['3 bar'], true]);
   assert.equal(sourcesOf({ citations: ['p1'], passages })[0].place, 'a.pdf, p. 3');
   assert.equal(sourcesOf({ citations: ['b.pdf, p. 1'] })[0].place, 'b.pdf, p. 1');
   assert.deepEqual(sourcesOf({}), []);
+});
+
+test('places that overlap in one passage are marked once, and what no source holds is told apart', () => {
+  const passages = [{ id: 'p1', place: 'a', text: '0123456789' }];
+  const citations = [
+    { support: 'verbatim', passage: 'p1', start: 6, end: 8, sentence: [0, 2] },
+    { support: 'words', passage: 'p1', start: 1, end: 3, sentence: [2, 4] },
+    { support: 'words', passage: 'p1', start: 2, end: 5, sentence: [4, 6] },
+    { support: 'none', sentence: [1, 3] },
+    { support: 'words', passage: 'p1', start: 8, end: 99, sentence: [4, 6] },
+  ];
+  const sources = sourcesOf({ passages, citations });
+  assert.deepEqual(sources.map(({ ranges }) => ranges), [[[1, 5], [6, 8]]]);
+  assert.deepEqual(unsupported('😀abc', citations), ['ab']);
 });
 
 test('greedy requests are greedy whatever the sampler chain would do', () => {

@@ -2,8 +2,8 @@
 
 It is calibrated on the documents themselves, without a model. A question made of a passage's own title and heading
 is answerable; the same question asked of the library without that document is not (its best passage then is the
-best wrong one). A person asks in other words than the documents: so a third of the heading's words, by chance, are replaced by
-words that no document has. The bar is set so that no more than a chosen share
+best wrong one). A person asks in other words than the documents: so a third of the heading's words, by chance, are
+replaced by words that no document has. The bar is set so that no more than a chosen share
 of the answerable questions falls below it, and what it then refuses of the others is measured and told. What it cannot
 see is a question about a known thing that its document does not tell of: there the expert has to abstain.
 """

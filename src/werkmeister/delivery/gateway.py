@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from werkmeister.consulting.expert import Answer, Expert
 from werkmeister.delivery.answers import Reporter, encoded, event
 from werkmeister.delivery.dispatch import Dispatcher
+from werkmeister.delivery.gateway_page import page_routes
 from werkmeister.delivery.guard import Door, Guard
 from werkmeister.delivery.metrics import Metrics
 from werkmeister.delivery.openapi import document, page
@@ -52,7 +53,7 @@ class Embedder(Protocol):
 
 
 class Gateway:
-    """The routes over one expert; `app` is the ASGI application."""
+    """The routes over one expert, and the chat page; `app` is the ASGI application."""
 
     def __init__(
         self, expert: Expert, settings: ServeSettings, door: Door, *, slots: int, embedder: Embedder | None = None
@@ -72,9 +73,11 @@ class Gateway:
             Route("/openapi.json", self._route(self.described), methods=["GET"]),
             Route("/docs", self._route(self.page), methods=["GET"]),
         ]
+        about = {"engine": "gateway", "name": expert.name, "identity": expert.identity, "key": door.keys_needed}
+        pages = page_routes(about)
         self.app = Starlette(
-            routes=routes,
-            middleware=[Middleware(Guard, door)],
+            routes=[*routes, *pages],
+            middleware=[Middleware(Guard, door, open_paths=frozenset(route.path for route in pages))],
             exception_handlers={HTTPException: _unknown, Exception: _mistake},
             lifespan=self._lifespan,
         )

@@ -17,7 +17,7 @@ from werkmeister.delivery.refusals import Refusal
 Message = MutableMapping[str, Any]
 App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
 
-_OPEN = ("/health",)
+_OPEN = frozenset({"/health"})
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -30,7 +30,7 @@ _HEADERS = (
 @dataclass(frozen=True, kw_only=True)
 class Door:
     """How the door is kept. `hosts`: names that the Host header may have, () for any. `keys_needed`: whether everything
-    but /health demands a key."""
+    but /health and the chat page demands a key."""
 
     keys: Keys | None
     keys_needed: bool
@@ -50,11 +50,14 @@ class Guard:
 
     A page on another site cannot use a server on this machine through the person's browser: its Origin is refused, and
     under a name that it points at 127.0.0.1 (DNS rebinding) the Host header is. There are no CORS headers.
+
+    `open_paths` are let in without a key, as /health is; Host and Origin are checked there too.
     """
 
-    def __init__(self, app: App, door: Door) -> None:
+    def __init__(self, app: App, door: Door, open_paths: frozenset[str] = frozenset()) -> None:
         self._app = app
         self._door = door
+        self._open = _OPEN | open_paths
 
     async def __call__(
         self,
@@ -74,7 +77,7 @@ class Guard:
             await send(message)
 
         try:
-            scope["werkmeister.client"] = admit(Request(scope), self._door)
+            scope["werkmeister.client"] = admit(Request(scope), self._door, self._open)
         except Refusal as refusal:
             answer = JSONResponse(refusal.record(), refusal.status, refusal.headers)
             await answer(scope, receive, send_with_headers)
@@ -82,7 +85,7 @@ class Guard:
         await self._app(scope, receive, send_with_headers)
 
 
-def admit(request: Request, door: Door) -> str:
+def admit(request: Request, door: Door, open_paths: frozenset[str] = _OPEN) -> str:
     """The client's name for the queue: whose key, else the address. Raises Refusal."""
     host = request.headers.get("host", "")
     if door.hosts and _host_name(host) not in door.hosts:
@@ -92,7 +95,8 @@ def admit(request: Request, door: Door) -> str:
         raise Refusal(403, "origin_refused", "pages of other sites may not use this server")
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     owner = door.keys.owner(key.strip()) if door.keys is not None and scheme.lower() == "bearer" else None
-    if owner is None and door.keys_needed and request.url.path not in _OPEN:
+    # The path that is routed by, not request.url.path: a URL is put together from the Host header as well.
+    if owner is None and door.keys_needed and request.scope["path"] not in open_paths:
         raise Refusal(
             401,
             "invalid_api_key",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import signal
 import socket
 import threading
@@ -133,8 +134,6 @@ class Server(uvicorn.Server):
 
 
 def _say(expert: Expert, tuned: Tuned, settings: ServeSettings, listener: socket.socket, progress: Progress) -> None:
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
     if tuned.rates:
         rates = ", ".join(f"{width}: {rate:.0f}" for width, rate in sorted(tuned.rates.items()))
         how = "as measured at an earlier start" if tuned.remembered else "measured now"
@@ -143,4 +142,14 @@ def _say(expert: Expert, tuned: Tuned, settings: ServeSettings, listener: socket
     progress.say(f"{expert.name} ({expert.engine.name}), {slots} at a time, {tuned.threads} threads")
     if not is_loopback(settings.host):
         progress.say("keys and texts cross the network unencrypted: put a proxy with TLS in front")
-    progress.say(f"http://{shown}:{port}/v1   routes: http://{shown}:{port}/docs   Ctrl-C ends it")
+    address = _address(listener)
+    progress.say(f"chat page: {address}/")
+    progress.say(f"API: {address}/v1   routes: {address}/docs   Ctrl-C ends it")
+
+
+def _address(listener: socket.socket) -> str:
+    """The URL under which this machine's browser reaches what listens, without a slash at its end."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:  # on every address: a browser needs one of them
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

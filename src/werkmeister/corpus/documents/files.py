@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ def find_files(entries: Sequence[str], roots: Sequence[Path]) -> Found:
             for file, shown in files:
                 if file.resolve() not in seen:
                     seen.add(file.resolve())
-                    found.files.append((file, shown))
+                    found.files.append((file, _as_text(shown)))
     return found
 
 
@@ -65,6 +66,11 @@ def _matches(entry: str, roots: Sequence[Path]) -> list[tuple[Path, str]]:
         if matched:
             return [(path, path.relative_to(root).as_posix()) for path in matched]
     return []
+
+
+def _as_text(name: str) -> str:
+    """The name with bytes that are no UTF-8 written as \\xff: a lone surrogate can stand in no artefact."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _is_hidden(below: Path) -> bool:

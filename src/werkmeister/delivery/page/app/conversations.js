@@ -77,7 +77,7 @@ export function asMarkdown(conversation, words, expert) {
   const lines = [`# ${conversation.name || words.untitled}`, '', `${expert} · ${new Date(conversation.changed).toISOString()}`, ''];
   for (const turn of conversation.turns) {
     lines.push(`## ${turn.role === 'user' ? words.you : expert}`, '', turn.content, '');
-    for (const source of turn.sources ?? []) lines.push(`- ${source.place}${source.quote ? `: “${source.quote}”` : ''}`);
+    for (const source of turn.sources ?? []) lines.push(`- ${source.place}${(source.quotes ?? []).map((quote) => `: “${quote}”`).join('')}`);
     if (turn.sources?.length) lines.push('');
   }
   return lines.join('\n');

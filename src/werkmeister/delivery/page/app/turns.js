@@ -32,6 +32,9 @@ function notes(turn, words) {
   if (turn.dropped) found.push({ text: words.dropped(turn.dropped) });
   if (turn.stopped) found.push({ text: words.stopped });
   if (turn.facts?.finish === 'length') found.push({ text: words.cut });
+  for (const note of turn.facts?.notes ?? []) found.push({ text: note });
+  const alone = unsupported(turn.content, turn.facts?.citations);
+  if (alone.length) found.push({ text: words.unsupported(alone), bad: true });
   if (turn.failure) found.push({ text: turn.failure, bad: true });
   return found;
 }
@@ -46,22 +49,58 @@ function sourcesNode(sources, words) {
   return make('details', { className: 'sources', open: cited }, [make('summary', {}, [title]), ...body]);
 }
 
-/** A passage's text with the cited place highlighted. */
-function marked({ text, quote, start, end }) {
-  let from = start ?? (quote ? text.indexOf(quote) : -1);
-  let to = end ?? (from >= 0 && quote ? from + quote.length : -1);
-  if (!(from >= 0 && to > from && to <= text.length)) from = to = 0;
-  return [text.slice(0, from), ...(to ? [make('mark', {}, [text.slice(from, to)])] : []), text.slice(to)];
+/** A passage's text with the cited places highlighted. */
+function marked({ text, ranges = [] }) {
+  const nodes = [];
+  let at = 0;
+  for (const [start, end] of ranges) {
+    nodes.push(text.slice(at, start), make('mark', {}, [text.slice(start, end)]));
+    at = end;
+  }
+  return [...nodes, text.slice(at)];
 }
 
-/** The sources that an answer's facts tell of: what it cites, else what passages it was given. */
+/** The sources that an answer's facts tell of: the passages that it cites, else those that it was given.
+ *
+ * A citation is {passage, place, quote, start, end}, or the id of a passage. Places that overlap become one. */
 export function sourcesOf({ citations = [], passages = [] }) {
   const known = new Map(passages.map((passage) => [passage.id, passage]));
-  const cited = citations.map((citation) => {
-    if (typeof citation === 'string') return { place: known.get(citation)?.place ?? citation, text: known.get(citation)?.text, cited: true };
+  const found = new Map();
+  for (const given of citations) {
+    const citation = typeof given === 'string' ? { passage: given } : given;
+    if (citation.support === 'none') continue;
     const passage = known.get(citation.passage) ?? {};
-    const { quote, start, end } = citation;
-    return { place: citation.place ?? passage.place ?? '', text: citation.text ?? passage.text, quote, start, end, cited: true };
-  });
-  return cited.length ? cited : passages.map(({ place, text }) => ({ place, text }));
+    const key = citation.passage ?? citation.place;
+    const place = citation.place ?? passage.place ?? String(key);
+    if (!found.has(key)) found.set(key, { place, text: citation.text ?? passage.text, quotes: [], ranges: [], cited: true });
+    const source = found.get(key);
+    if (citation.quote) source.quotes.push(citation.quote);
+    const range = rangeOf(citation, source.text ?? '');
+    if (range) source.ranges = merged([...source.ranges, range]);
+  }
+  return found.size ? [...found.values()] : passages.map(({ place, text }) => ({ place, text }));
 }
+
+function rangeOf({ start, end, quote }, text) {
+  const from = start ?? (quote ? text.indexOf(quote) : -1);
+  const to = end ?? from + (quote?.length ?? 0);
+  return from >= 0 && to > from && to <= text.length ? [from, to] : null;
+}
+
+function merged(ranges) {
+  const found = [];
+  for (const [start, end] of ranges.sort((a, b) => a[0] - b[0])) {
+    const last = found.at(-1);
+    if (last && start <= last[1]) last[1] = Math.max(last[1], end);
+    else found.push([start, end]);
+  }
+  return found;
+}
+
+/** The sentences of an answer that stand in no source, as the citations tell. */
+export function unsupported(content, citations = []) {
+  return citations.filter(({ support }) => support === 'none').map(({ sentence: [start, end] }) => characters(content, start, end));
+}
+
+/** Python counts characters where JavaScript counts halves of those beyond the first plane. */
+const characters = (text, start, end) => [...text].slice(start, end).join('');
