@@ -10,7 +10,7 @@ TARGETS = ("browser",)
 
 
 def export_target(settings: Settings, target: str, output: Path | None, file: str, *, as_json: bool) -> None:
-    """Bring the export up to date and make `target` of it in `output` (default: a folder of that name in the expert's)."""
+    """Bring the export up to date and make `target` of it in `output`, else in a folder of that name."""
     from werkmeister.console import live, show_json
     from werkmeister.delivery.browser import browser_bundle
     from werkmeister.pipeline import run_stage

@@ -4,9 +4,11 @@ import pytest
 
 from werkmeister.consulting.chat_loop import converse
 from werkmeister.consulting.expert import Expert
+from werkmeister.consulting.finding import Finding
 from werkmeister.engines.engine import Sampling
 from werkmeister.engines.scripted import ScriptedEngine
 from werkmeister.errors import EngineError
+from werkmeister.passage import Passage
 
 
 def talk(lines, engine, *, max_tokens=4, system=""):
@@ -90,3 +92,20 @@ def test_an_answer_that_was_cut_is_marked():
 def test_an_engine_that_fails_ends_the_talk_with_its_error():
     with pytest.raises(EngineError):
         talk(["bad"], ScriptedEngine(echo, fail_on=frozenset({"bad"})))
+
+
+def test_below_an_answer_stand_its_sources_and_what_they_do_not_tell():
+    passage = Passage(id="1" * 16, document="m.pdf", title="T", headings=("H",), text="It is red.", start=0, end=10)
+
+    class Shelf:
+        def find(self, question, history):
+            return Finding(passages=(passage,))
+
+    shown = []
+    engine = ScriptedEngine({}, otherwise="It is red. Buy it.")
+    expert = Expert(name="smith", engine=engine, system="", sampling=Sampling(max_tokens=20), library=Shelf())
+    lines = iter(["colour?", None])
+    converse(expert, lambda: next(lines), shown.append)
+    text = "".join(shown)
+    assert "[1] m.pdf, H: \u201cIt is red\u201d\n" in text
+    assert "(Not supported by the documents: \u201cBuy it.\u201d)\n" in text

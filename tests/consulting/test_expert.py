@@ -201,3 +201,81 @@ def test_consulting_loads_no_torch_no_transformers_no_numpy(built):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
+
+
+class Shelf:
+    """A library that finds what it was given."""
+
+    def __init__(self, **finding):
+        self.finding = Finding(**finding)
+
+    def find(self, question, history):
+        return self.finding
+
+
+def place(text, number=1):
+    return Passage(
+        id=str(number) * 16, document="m.pdf", title="T", headings=("H",), text=text, start=50, end=50 + len(text)
+    )
+
+
+def reading(engine, *passages, **finding):
+    shelf = Shelf(passages=passages, **finding)
+    return Expert(name="smith", engine=engine, system="S", sampling=Sampling(max_tokens=9), library=shelf)
+
+
+def test_an_answer_cites_its_passage_and_marks_what_stands_nowhere():
+    expert = reading(ScriptedEngine({}, otherwise="It is red. Buy it."), place("The lamp: it is red."))
+    *_, streamed = stream_answer(expert, "colour?")
+    for answer in (ask(expert, "colour?"), streamed):
+        first, second = answer.record()["citations"]
+        assert first["quote"] == "it is red" and first["document_start"] == 60
+        assert second == {"sentence": [11, 18], "support": "none"}
+
+
+def test_below_the_bar_the_model_is_not_asked():
+    engine = ScriptedEngine({}, otherwise="a guess")
+    expert = reading(engine, told=False, language="de")
+    token, streamed = stream_tokens(expert, "Wer?")
+    assert token.text == streamed.text
+    for answer in (ask(expert, "Wer?"), streamed):
+        assert answer.text == "Das steht nicht in den Dokumenten."
+        assert (answer.tokens, answer.confidence, answer.citations) == (0, None, ())
+        assert "not asked" in answer.notes[0] and answer.record()["notes"] == list(answer.notes)
+    assert engine.asked == []
+
+
+def test_the_oldest_turns_go_whole_when_the_context_is_full_and_the_answer_says_so():
+    expert = scripted({}, otherwise="yes", context_length=32)
+    history = tuple(Message(role, f"{role[0]}{n} word") for n in range(4) for role in ("user", "assistant"))
+    *_, streamed = stream_answer(expert, "now?", history=history)
+    for answer in (ask(expert, "now?", history=history), streamed):
+        assert answer.turns_left_out == 3
+        assert answer.notes == ("The 3 oldest turns were left out: the conversation no longer fits 32 tokens.",)
+    kept = [message.content for message in expert.engine.asked[-1][0]]
+    assert kept == ["Be brief.", "u3 word", "a3 word", "now?"]
+
+
+def test_passages_go_last_from_the_end_when_the_context_is_full():
+    engine = ScriptedEngine({}, otherwise="yes", context_length=45)
+    expert = reading(engine, place("word " * 20), place("other " * 20, 2))
+    answer = ask(expert, "q", history=(Message("user", "a"), Message("assistant", "b")))
+    assert [passage.id for passage in answer.passages] == ["1" * 16]
+    assert answer.turns_left_out == 1 and "1 of the passages" in answer.notes[1]
+
+
+def test_an_expert_with_an_index_opens_its_library_unless_told_not_to(built, tmp_path):
+    import shelves
+
+    from werkmeister.consulting.indexing import IndexSettings, index
+    from werkmeister.progress import Silent
+
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy)
+    home = copy / "artefacts"
+    documents = shelves.documents_artefact(home)
+    index(documents, home / "index", IndexSettings(embedding="none"), home=home, progress=Silent())
+    with open_expert(copy, settings=SHORT) as expert:
+        assert expert.library.find("How is the AX-200 reset?").passages[0].document == "manuals/acme-ax-200.md"
+    with open_expert(copy, settings=AskSettings(max_tokens=12, threads=1, library=False)) as expert:
+        assert expert.library is None

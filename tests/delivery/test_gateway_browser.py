@@ -66,7 +66,7 @@ def test_a_question_is_answered_word_by_word_with_its_source_and_a_reload_keeps_
         assert browser.text(".sources > summary") == "1 source"
         assert browser.text(".turn .note.bad") == "Found in no source: “Paint them green.”"
         browser.click(".sources details summary")
-        assert browser.text(".sources mark") == "Tighten the four screws crosswise to 12 Nm."
+        assert browser.text(".sources mark") == "Tighten the four screws crosswise to 12 Nm"
         browser.reload()
         browser.wait(READY)
         assert browser.run(TEXT) == ANSWER

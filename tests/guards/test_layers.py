@@ -10,6 +10,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "werkmeister"
 GROUND = (
     *("errors", "progress", "chat", "passage", "grounding", "memory", "machine", "artefact", "config", "drawing"),
 )
+SHELLS = ("checking", "showing", "starting", "talking", "reviewing", "serving", "exporting")
+"""What the verbs call; they print through `console`."""
 LAYERS = (
     GROUND,
     ("governing",),
@@ -18,7 +20,7 @@ LAYERS = (
     ("corpus", "building", "examining", "consulting"),
     ("delivery",),
     ("pipeline",),
-    ("checking", "showing", "starting", "console", "talking", "reviewing", "serving", "exporting"),
+    (*SHELLS, "console"),
     ("cli",),
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
@@ -87,14 +89,7 @@ def test_a_module_imports_only_from_its_layer_or_below(path: Path) -> None:
             continue
         assert (room, other) not in FORBIDDEN, f"{room} must never import {other}"
         assert RANK[other] <= RANK[room], f"{path} imports {name}, which lies above it"
-        if RANK[other] == RANK[room] > 0 and room not in (
-            "checking",
-            "showing",
-            "starting",
-            "talking",
-            "reviewing",
-            "serving",
-        ):
+        if RANK[other] == RANK[room] > 0 and room not in SHELLS:
             raise AssertionError(f"{path} imports its neighbour {name}")
 
 

@@ -170,11 +170,11 @@ def open_embedder_of(key: str, threads: int = 0) -> Embedder:
     """The model that an index was made with, by its `key`; MachineError when another version or none is installed."""
     for choice, package in _PACKAGES.items():
         if key.split(" ")[0] == package:
-            found = open_embedder(choice, threads)
-            if found is not None and found.key == key:
+            found = open_embedder(choice, threads) if installed(choice) == key else None
+            if found is not None:
                 return found
             raise MachineError(
-                f"the index was made with {key}, and {installed(choice)} is installed",
+                f"the index was made with {key}, and {installed(choice) or 'no such package'} is installed",
                 hint=f"pip install '{key.replace(' ', '==')}', or make the index again: werkmeister index EXPERT",
             )
     raise MachineError(f"the index was made with {key!r}, which this version does not know", hint="make it again")
