@@ -1,6 +1,6 @@
 """How well and how fast passages are found: words alone, meaning alone, and both, in one run.
 
-    python benchmarks/retrieve.py DOCUMENTS [--cards CARDS.jsonl] [--embedding auto|e5|use|none] [--passages 100000]
+    python benchmarks/retrieve.py DOCUMENTS [--cards CARDS.jsonl] [--embedding auto|e5|none] [--passages 100000]
                                   [--each 150] [--seed 0] [--json]
 
 DOCUMENTS is a documents artefact of the device manuals (examples/device-technician/make_documents.py); CARDS a file of

@@ -14,6 +14,8 @@ import pytest
 from tests.checkpoints import write_llama
 from tests.corpus.documents.samples import pdf
 from tests.manuals import write_manuals
+from werkmeister.errors import SettingsError
+from werkmeister.starting import new_expert
 
 
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,6 +65,26 @@ def test_new_with_documents_names_them_as_seen_from_the_expert_and_dataset_makes
     as_json = json.loads(run("write", expert, "--set", "documents.passage_tokens=200", "--json").stdout)
     assert as_json["reason"].startswith("write.limit: 20")
     assert as_json["facts"]["pairs"] > 0
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "bad\udcff"])
+def test_new_refuses_a_name_that_cannot_be_and_leaves_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError):
+        new_expert(tmp_path / name, "smollm2-135m")
+    with pytest.raises(SettingsError):
+        new_expert(tmp_path / "good", "smollm2-135m", [tmp_path / name])
+    assert not any(tmp_path.iterdir())
+
+
+def test_check_says_beforehand_that_a_teacher_cannot_be_asked(tmp_path: Path) -> None:
+    run("new", tmp_path / "mine", "--documents", str(Path(__file__)))
+    for teacher, problem in (
+        ("https://api.example.com/v1", "the policy forbids sending anything to api.example.com"),
+        ("none.gguf", "there is no file none.gguf"),
+    ):
+        done = run("check", tmp_path / "mine", "--set", f"write.teacher={teacher}", "--json")
+        assert done.returncode == 2
+        assert problem in json.loads(done.stdout)["problems"][0]
 
 
 def test_new_refuses_documents_that_are_not_there(tmp_path: Path) -> None:

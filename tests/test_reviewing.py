@@ -48,7 +48,7 @@ def test_a_sheet_goes_out_is_decided_in_and_comes_back(expert: Path, tmp_path: P
     with sheet.open("w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file, delimiter=";").writerows(rows)
     found = review(expert, import_=sheet)
-    assert found["imported"] == {"file": str(sheet), "rows": len(rows) - 1, "decisions": 3, "replaced": 0}
+    assert found["imported"] == {"file": str(sheet), "rows": len(rows) - 1, "decisions": 3, "replaced": 0, "gone": 0}
     assert [d.verdict for d in load_decisions(expert).of.values()] == ["keep", "drop", "edit"]
     assert found["progress"]["counts"] == {"keep": 1, "edit": 1, "drop": 1}
     show_review(found, as_json=False)
@@ -59,6 +59,20 @@ def test_a_sheet_goes_out_is_decided_in_and_comes_back(expert: Path, tmp_path: P
     assert again["imported"]["decisions"] == 0
     after = (tmp_path / "after.csv").read_text(encoding="utf-8-sig")
     assert "forty" in after
+
+
+def test_a_sheet_that_cannot_be_written_is_told(expert: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no folder"):
+        review(expert, export=tmp_path / "none" / "review.csv")
+    with pytest.raises(DataError, match="is a folder"):
+        review(expert, export=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pumps"]
+
+
+@pytest.mark.parametrize("given", [{"sample": -3}, {"port": 99999}])
+def test_numbers_that_cannot_be_are_refused(expert: Path, tmp_path: Path, given) -> None:
+    with pytest.raises(SettingsError):
+        review(expert, export=tmp_path / "review.csv", **given)
 
 
 def test_a_bad_sheet_leaves_every_decision_as_it_was(expert: Path, tmp_path: Path) -> None:

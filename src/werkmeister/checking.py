@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from werkmeister.artefact import read_manifest
 from werkmeister.chat import Example, read_examples
 from werkmeister.config import Settings
-from werkmeister.errors import BaseModelError
+from werkmeister.errors import BaseModelError, SettingsError
 from werkmeister.machine import free_disk, in_words, read_machine
 from werkmeister.pipeline import artefacts_of, estimate_training_of, plan, stages_of
 from werkmeister.progress import Progress
@@ -46,6 +47,8 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {"expert": str(settings.folder), "machine": asdict(machine), "problems": [], "notes": []}
     found["base"] = _base_facts(settings, base)
     found["examples"] = _examples(settings, base, progress)
+    if "write" in stages_of(settings) and settings.table("write").teacher:
+        found["problems"] += _teacher_problems(settings)
     if "documents" in stages_of(settings):
         found["documents"] = documents = _documents(settings)
         found["problems"] += documents.pop("problems")
@@ -153,7 +156,7 @@ def _documents(settings: Settings) -> dict[str, Any]:
     if chosen.script:
         return {"words": f"made by {chosen.script} when the documents stage runs", "problems": [], "notes": []}
     found = find_files(chosen.files, [settings.folder])
-    sizes = [path.stat().st_size for path, _ in found.files]
+    sizes = [_size(path) for path, _ in found.files]
     pages = [_pdf_pages(path) for path, _ in found.files if path.suffix.lower() == ".pdf"]
     text = sum(size for size, (path, _) in zip(sizes, found.files, strict=True) if path.suffix.lower() != ".pdf")
     tokens = sum(pages) * _TOKENS_A_PAGE + text / _LETTERS_A_TOKEN
@@ -164,7 +167,8 @@ def _documents(settings: Settings) -> dict[str, Any]:
     words = f"{len(found.files):,} document{'s' * (len(found.files) != 1)}, {in_words(sum(sizes))}"
     words += f", {sum(pages):,} pages of PDF" if pages else ""
     words += f"; about {passages:,} passages (estimated)" if found.files else ""
-    notes = [f"{count} files ending in {end} are passed over" for end, count in found.passed_over.most_common(3)]
+    notes = [f"{name} {reason}" for name, reason in found.lost[:3]]
+    notes += [f"{count} files ending in {end} are passed over" for end, count in found.passed_over.most_common(3)]
     if "teacher" in write.writers:
         asked = min(passages, write.limit) if write.limit else passages
         cost = asked * (_TOKENS_OF_A_REQUEST + chosen.passage_tokens)
@@ -174,11 +178,42 @@ def _documents(settings: Settings) -> dict[str, Any]:
     return facts | {"words": words, "problems": problems, "notes": notes}
 
 
-def _pdf_pages(path: Path) -> int:
-    """The page objects of a PDF, without rendering any; 0 where it is encrypted or too large to look through."""
-    if path.stat().st_size > _LARGEST_PDF:
+def _teacher_problems(settings: Settings) -> list[str]:
+    """What will keep the teacher from being asked: the policy, a key or a file that is missing; asks nobody."""
+    from werkmeister.engines.open import is_url
+    from werkmeister.governing.policy import require_allowed
+
+    write = settings.table("write")
+    if not is_url(write.teacher):
+        places = (settings.folder, Path())
+        gone = write.teacher.endswith(".gguf") and not any((at / write.teacher).is_file() for at in places)
+        return [f"write.teacher: there is no file {write.teacher}"] if gone else []
+    problems = []
+    try:
+        require_allowed(write.teacher, settings.table("policy"))
+    except SettingsError as error:
+        problems.append(f"write.teacher: {error.message}")
+    if write.key_env and not os.environ.get(write.key_env):
+        problems.append(f"write.key_env: the environment variable {write.key_env} is not set")
+    return problems
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 where it cannot be told, which the documents stage will list."""
+    try:
+        return path.stat().st_size
+    except OSError:
         return 0
-    data = path.read_bytes()
+
+
+def _pdf_pages(path: Path) -> int:
+    """The page objects of a PDF, without rendering any; 0 where it is encrypted, unreadable or too large."""
+    if _size(path) > _LARGEST_PDF:
+        return 0
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return 0
     count = len(_PAGE.findall(data))
     for match in _OBJECTS.finditer(data):
         # PDF 1.5 packs objects into compressed streams.

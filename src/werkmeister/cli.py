@@ -159,6 +159,7 @@ def _stage(stage: str, help_text: str, *, finishing: bool = False, writing: bool
 
 
 _stage("documents", "Read the documents and cut them into passages.")
+_stage("index", "Make the documents findable: by words, and by meaning where an embedding model is installed.")
 _stage("write", "Write questions and answers from the passages, and check each.", writing=True)
 _stage(
     "dataset",
@@ -260,7 +261,7 @@ def chat(expert: Path, overrides: tuple[str, ...], file: str, as_json: bool) -> 
 def serve(
     expert: Path, overrides: tuple[str, ...], file: str, port: int | None, new_key: str | None, as_json: bool
 ) -> None:
-    """Serve the expert over HTTP with OpenAI's routes."""
+    """Serve the expert: a chat page, and OpenAI's routes for programs."""
     from werkmeister.pipeline import read_expert
     from werkmeister.serving import run_server, show_new_key
 

@@ -13,6 +13,7 @@ from werkmeister.artefact import Artefact, exclusive, open_artefact, read_manife
 from werkmeister.building import export as export_stage
 from werkmeister.building import train as train_stage
 from werkmeister.config import ExpertSettings, Settings, as_json, read_settings
+from werkmeister.consulting import indexing as index_stage
 from werkmeister.consulting.expert import AskSettings
 from werkmeister.corpus import dataset as dataset_stage
 from werkmeister.corpus.documents import stage as documents_stage
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 DECLARED: Mapping[str, type] = {
     "expert": ExpertSettings,
     "documents": documents_stage.DocumentsSettings,
+    "index": index_stage.IndexSettings,
     "write": write_stage.WriteSettings,
     "dataset": dataset_stage.DatasetSettings,
     "train": train_stage.TrainSettings,
@@ -40,11 +42,12 @@ DECLARED: Mapping[str, type] = {
 }
 """Every table of expert.toml and the dataclass that declares its keys."""
 
-STAGES = ("documents", "write", "dataset", "train", "export", "exam")
+STAGES = ("documents", "index", "write", "dataset", "train", "export", "exam")
 """The stages in order; each reads artefacts of those before it. `stages_of` says which ones an expert needs."""
 
 _READS: Mapping[str, tuple[str, ...]] = {
     "documents": (),
+    "index": ("documents",),
     "write": ("documents",),
     "dataset": ("documents", "write"),
     "train": ("dataset",),
@@ -53,6 +56,7 @@ _READS: Mapping[str, tuple[str, ...]] = {
 }
 _VERSIONS = {
     "documents": documents_stage.VERSION,
+    "index": index_stage.VERSION,
     "write": write_stage.VERSION,
     "dataset": dataset_stage.VERSION,
     "train": train_stage.VERSION,
@@ -93,7 +97,7 @@ def stages_of(settings: Settings) -> tuple[str, ...]:
     """The stages that this expert needs: without documents none reads them, and without text none writes pairs."""
     chosen, written = settings.table("documents"), settings.table("write")
     reads = bool(chosen.files or chosen.script)
-    skipped = {"documents": not reads, "write": not (reads or written.prompts)}
+    skipped = {"documents": not reads, "index": not reads, "write": not (reads or written.prompts)}
     return tuple(stage for stage in STAGES if not skipped.get(stage))
 
 
@@ -144,7 +148,7 @@ def run_stage(
         identities: dict[str, str] = {}
         for earlier in _behind(settings, stage):
             reason = _stale(settings, base, earlier, identities)
-            if reason and stage in ("write", "dataset"):
+            if reason and stage in ("index", "write", "dataset"):
                 identities[earlier] = _run(settings, base, earlier, reason, progress, False).artefact.identity
                 continue
             if reason:
@@ -160,8 +164,9 @@ def run_stage(
 
 def _upto(settings: Settings, stage: str) -> list[str]:
     _require_needed(settings, stage)
-    needed = stages_of(settings)
-    return [name for name in needed if STAGES.index(name) <= STAGES.index(stage)]
+    before = [name for name in stages_of(settings) if STAGES.index(name) <= STAGES.index(stage)]
+    # Nothing that is built reads the index: it is made on the way to the whole expert, or when asked for.
+    return [name for name in before if name != "index" or stage in ("index", STAGES[-1])]
 
 
 def _read_by(settings: Settings, stage: str) -> list[str]:
@@ -245,6 +250,8 @@ def _inputs(settings: Settings, base: Base, stage: str, identities: Mapping[str,
     own: dict[str, str] = {}
     if stage == "documents":
         own = documents_stage.documents_inputs(settings.folder, settings.table("documents"), base)
+    elif stage == "index":
+        own = index_stage.index_inputs(settings.table("index"))
     elif stage == "write":
         system = settings.table("expert").system
         own = write_stage.write_inputs(settings.folder, settings.table("write"), system)
@@ -290,6 +297,11 @@ def _run_documents(settings: Settings, base: Base, progress: Progress, finish: b
     return documents_stage.documents(
         settings.folder, home / "documents", chosen, base=base, home=home, progress=progress
     )
+
+
+def _run_index(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
+    home = artefacts_of(settings.folder)
+    return index_stage.index(home / "documents", home / "index", settings.table("index"), home=home, progress=progress)
 
 
 def _run_write(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
@@ -353,6 +365,7 @@ def _run_exam(settings: Settings, base: Base, progress: Progress, finish: bool) 
 
 _RUNNERS: Mapping[str, Callable[[Settings, Any, Progress, bool], Artefact]] = {
     "documents": _run_documents,
+    "index": _run_index,
     "write": _run_write,
     "dataset": _run_dataset,
     "train": _run_train,

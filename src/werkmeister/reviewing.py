@@ -10,7 +10,7 @@ from werkmeister.artefact import exists, open_artefact
 from werkmeister.config import Settings
 from werkmeister.corpus.decisions import FILE, Record, append_decisions, load_decisions
 from werkmeister.corpus.written import Written, read_written
-from werkmeister.errors import ArtefactError, DataError
+from werkmeister.errors import ArtefactError, DataError, SettingsError
 from werkmeister.pipeline import artefacts_of
 from werkmeister.progress import Progress, Silent
 
@@ -29,11 +29,15 @@ def review_expert(
     """Import a sheet, export one, or else serve the review page until Ctrl-C; the result says what came of it.
 
     With both, the import comes first, so the export shows it. `sample` > 0 takes that many verified pairs at random
-    (`seed`), for the sheet as for the page. Raises ArtefactError when no pairs were written yet, DataError with every
+    (`seed`), for the sheet as for the page. Raises SettingsError for a number that cannot be, ArtefactError
+    when no pairs were written yet, DataError with every
     mistake in a sheet or in decisions.jsonl; nothing is decided then.
     """
     from werkmeister.delivery.review_session import ReviewSession
 
+    if sample < 0 or not 0 <= port <= 65535:
+        wrong = f"--sample {sample} is less than 0" if sample < 0 else f"--port {port} is not between 0 and 65535"
+        raise SettingsError(wrong, hint="leave it out, or give a number that can be")
     progress = progress or Silent()
     expert = settings.folder
     written = _written(expert)
@@ -62,6 +66,8 @@ def show_review(found: dict[str, Any], *, as_json: bool) -> None:
         said = found["imported"]
         replaced = f", {said['replaced']:,} in place of an earlier one" if said["replaced"] else ""
         print(f"{said['file']}: {said['rows']:,} rows read, {said['decisions']:,} new decisions{replaced}")
+        if said["gone"]:
+            print(f"{said['gone']:,} rows without a decision are of pairs that are gone, and were passed over")
     if "exported" in found:
         print(f"{found['exported']['file']}: {found['exported']['rows']:,} pairs written")
         print(f"Next: decide in it, then werkmeister review {found['expert']} --import {found['exported']['file']}")
@@ -98,13 +104,19 @@ def _import(sheet: Path, expert: Path, written: Written) -> dict[str, Any]:
         )
     said = read_sheet(sheet, written.candidates(), load_decisions(expert))
     append_decisions(expert, said.decisions)
-    return {"file": str(sheet), "rows": said.rows, "decisions": len(said.decisions), "replaced": said.replaced}
+    return {"file": str(sheet), "rows": said.rows, "decisions": len(said.decisions)} | {
+        "replaced": said.replaced,
+        "gone": said.gone,
+    }
 
 
 def _export(sheet: Path, expert: Path, records: list[Record], written: Written) -> dict[str, Any]:
     from werkmeister.corpus.sheet import write_sheet
 
     delimiter = ";" if _decimal_comma() else ","
+    if sheet.is_dir() or not sheet.parent.is_dir():
+        what = f"{sheet} is a folder" if sheet.is_dir() else f"there is no folder {sheet.parent}"
+        raise DataError(what, hint="name a file in a folder that is there, such as --export pairs.csv")
     rows = write_sheet(sheet, records, load_decisions(expert), written.place, delimiter=delimiter)
     return {"file": str(sheet), "rows": rows}
 

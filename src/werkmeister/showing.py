@@ -43,6 +43,10 @@ def show_stage(done: Done, *, as_json: bool) -> None:
         show_table(("split", "examples"), [(n, f"{s['examples']:,}") for n, s in made.facts["splits"].items()])
     elif done.stage == "documents":
         show_table(("documents", "passages", "tokens", "not read"), [_counts(made, "documents passages tokens unread")])
+    elif done.stage == "index":
+        facts = done.artefact.facts
+        row = (f"{facts['documents']:,}", f"{facts['passages']:,}", facts["embedder"] or "words alone")
+        show_table(("documents", "passages", "found by"), [row])
     elif done.stage == "write":
         show_table(("kind", "pairs"), [(kind, f"{count:,}") for kind, count in made.measures["kinds"].items()])
         dropped = ", ".join(f"{check} {count:,}" for check, count in made.measures["checks"].items())

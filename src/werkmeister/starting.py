@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from werkmeister.config import EXPERT_FILE
-from werkmeister.errors import SettingsError
+from werkmeister.errors import SettingsError, WerkmeisterError
 from werkmeister.machine import explain_os_error
 
 _STARTERS = {False: (EXPERT_FILE, "examples.jsonl"), True: ("documents.toml",)}
@@ -23,12 +23,21 @@ def new_expert(folder: Path, base: str, documents: Sequence[Path] = ()) -> list[
     SettingsError when the folder holds anything already, so that nothing is ever overwritten, and when a document is
     not there.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise SettingsError(f"{folder} exists and is not empty", hint="choose another name, or empty the folder")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise SettingsError(f"{folder} exists and is not empty", hint="choose another name, or empty the folder")
+    except OSError as error:
+        raise _no_folder(folder, error) from error
     name = folder.resolve().name
-    bad = next((letter for letter in f"{name}{base}" if letter in '"\\' or ord(letter) < 32), "")
+    bad = next((letter for letter in f"{name}{base}" if letter in '"\\' or not _is_text(letter)), "")
     if bad:
         raise SettingsError(f"{bad!r} cannot stand in the name of an expert or base", hint="choose another name")
+    odd = [repr(str(path)) for path in documents if not all(map(_is_text, str(path.resolve())))]
+    if odd:
+        raise SettingsError(
+            f"{', '.join(odd)} cannot stand in {EXPERT_FILE}: its name is no UTF-8 text",
+            hint="rename it, or name a folder above it: what lies in it may be called anything",
+        )
     missing = [str(path) for path in documents if not _exists(path)]
     if missing:
         raise SettingsError(
@@ -46,13 +55,26 @@ def new_expert(folder: Path, base: str, documents: Sequence[Path] = ()) -> list[
         for file in rest:
             (folder / file).write_text((starter / file).read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
     except OSError as error:
-        raise (explain_os_error(error) or error) from error
+        raise _no_folder(folder, error) from error
     return [folder / EXPERT_FILE, *(folder / file for file in rest)]
 
 
+def _is_text(letter: str) -> bool:
+    """Whether a letter can stand in a settings file: no control character, no byte of a name that is no UTF-8."""
+    return ord(letter) >= 32 and not 0xD800 <= ord(letter) <= 0xDFFF
+
+
+def _no_folder(folder: Path, error: OSError) -> WerkmeisterError:
+    told = SettingsError(f"{folder} cannot be made: {error.strerror}", hint="choose another name or place")
+    return explain_os_error(error) or told
+
+
 def _exists(path: Path) -> bool:
-    if path.exists():
-        return True
+    try:
+        if path.exists():
+            return True
+    except OSError:  # longer than the system allows
+        return False
     root = Path(path.anchor) if path.is_absolute() else Path()
     pattern = str(path.relative_to(path.anchor) if path.is_absolute() else path)
     return any(letter in pattern for letter in "*?[") and next(root.glob(pattern), None) is not None

@@ -92,7 +92,15 @@ def test_one_document_has_no_bar(tmp_path):
     alone = [one for one in shelves.manuals() if "ax-100" in one.document]
     artefact = made(tmp_path / "artefacts", alone, settings=IndexSettings(embedding="none"))
     assert artefact.measures["bar"]["questions"] == 0
-    assert artefact.facts["bar"] == {"coverage": 0.0, "similarity": None, "foreign": None}
+    assert artefact.facts["bar"] == {"coverage": 0.0, "similarity": None, "foreign": None, "off": False}
+    library = open_library(tmp_path)
+    assert library.find("battery").told and not library.find("flurbzork").told
+
+
+def test_without_a_share_to_refuse_every_question_is_put_to_the_expert(tmp_path):
+    made(tmp_path / "artefacts")
+    found = open_library(tmp_path).find("flurbzork")
+    assert found.told and found.passages == ()
 
 
 def test_the_file_is_a_sound_sqlite_database(tmp_path):

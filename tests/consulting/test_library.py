@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 
@@ -11,7 +12,7 @@ from werkmeister.chat import Message
 from werkmeister.consulting.embedding import ScriptedEmbedder
 from werkmeister.consulting.library import Bar, SqliteLibrary
 from werkmeister.consulting.naming import without_names
-from werkmeister.consulting.vectors import nearest, parts
+from werkmeister.consulting.vectors import Vectors, nearest, parts
 from werkmeister.consulting.words import terms
 from werkmeister.errors import ArtefactError
 
@@ -189,3 +190,25 @@ def test_terms_that_are_everywhere_are_not_searched_for_while_rarer_ones_are(tmp
     library = shelves.library(tmp_path / "l.sqlite", many)
     assert library.by_words(terms("common item7"), 100) == [7]
     assert len(library.by_words(terms("common"), 100)) == 100
+
+
+def test_comparing_roughly_first_finds_what_comparing_all_exactly_finds(tmp_path):
+    chance = random.Random(1)
+    stock = [f"word{n}" for n in range(300)]
+    many = [
+        shelves.passage(f"d{n // 10}", f"Pump P{n // 10}", (f"Part {n % 10}",), " ".join(chance.choices(stock, k=12)))
+        for n in range(4000)
+    ]
+    library = shelves.library(tmp_path / "l.sqlite", many, ScriptedEmbedder(width=96))
+    with sqlite3.connect(library.path) as connection:
+        rough = Vectors(connection, 96, coarse_from=1000)
+    assert rough.coarse is not None and library.vectors.coarse is None and rough.bodies.dtype == np.float16
+    for _ in range(20):
+        question, naming = library.embedder.questions([" ".join(chance.choices(stock, k=5)), "Pump P7"])
+        exact = nearest(library.vectors.scores(question, naming, 2.0), 20)
+        found = nearest(rough.scores(question, naming, 2.0), 20)
+        assert len({number for number, _ in exact} & {number for number, _ in found}) >= 19
+        assert [score for _, score in found[:5]] == pytest.approx([score for _, score in exact[:5]], abs=2e-3)
+        kept = [(100, 50), (3000, 10)]
+        among = nearest(rough.scores(question, naming, 2.0, kept), 5, kept)
+        assert among[0][0] == nearest(library.vectors.scores(question, naming, 2.0), 5, kept)[0][0]

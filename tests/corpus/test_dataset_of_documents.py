@@ -234,6 +234,12 @@ def test_what_is_too_long_with_its_passage_is_dropped_and_listed(expert, base):
     assert made.facts["longest_tokens"] <= 200 < whole.facts["longest_tokens"]
 
 
+def test_a_split_that_nothing_is_short_enough_for_is_an_error(expert, base):
+    with pytest.raises(DataError, match="are longer than 5 tokens") as told:
+        run(expert, base, max_length=5)
+    assert "dataset.max_length" in told.value.hint
+
+
 def test_the_system_message_stands_in_front_and_the_estimate_is_asked_for_what_train_holds(expert, base):
     asked = []
 

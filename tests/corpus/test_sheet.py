@@ -108,7 +108,7 @@ def test_all_mistakes_are_told_by_line_and_column_and_nothing_is_decided(tmp_pat
     rows = rows_of(path)
     rows[0]["question"] = "two\nlines"
     rows[1]["decision"] = "maybe"
-    rows[2]["id"] = "0123456789abcdef"
+    rows[2] |= {"id": "0123456789abcdef", "decision": "keep"}
     rows[3]["answer"] = ""
     rows[4] |= {"decision": "drop", "answer": "changed"}
     rows[5]["decision"] = "edit"
@@ -125,6 +125,16 @@ def test_all_mistakes_are_told_by_line_and_column_and_nothing_is_decided(tmp_pat
         f"review.csv:9: column id: {rows[0]['id']} stands on line 2 already",
     ]
     assert "nothing was decided" in caught.value.hint
+
+
+def test_rows_without_a_decision_on_pairs_that_are_gone_are_passed_over(tmp_path):
+    path = exported(tmp_path)
+    rows = rows_of(path)
+    rows[0]["id"] = "0123456789abcdef"
+    rows[1]["decision"] = "keep"
+    save(path, rows)
+    said = read_sheet(path, RECORDS, NONE)
+    assert (len(said.decisions), said.gone, said.rows) == (1, 1, len(rows))
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def served(folder, **settings):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = ""
-            while "/v1" not in said:
+            while "Ctrl-C" not in said:
                 line = process.stdout.readline()
                 assert line, process.stderr.read()
                 said += line
@@ -253,7 +253,7 @@ def test_the_start_says_what_was_measured_and_where_it_listens(tiny_expert, tmp_
     copy = shutil.copytree(tiny_expert, tmp_path / "tiny-expert")
     with served(copy, slots=0) as server:
         assert "tokens/s by answers at a time (measured now): 1: " in server.said
-        assert "at a time, 1 threads" in server.said and "/docs" in server.said
+        assert "at a time, 1 thread\n" in server.said and "/docs" in server.said
         assert f"chat page: http://127.0.0.1:{server.port}/\n" in server.said
     with served(copy, slots=0) as server:
         assert "as measured at an earlier start" in server.said

@@ -1,8 +1,8 @@
 """Importing does nothing, and the command line answers at once."""
 
+import os
 import subprocess
 import sys
-import time
 
 HEAVY = ("torch", "transformers", "numpy", "sklearn", "xllamacpp", "datasets", "rich", "jinja2", "gguf", "pyarrow")
 
@@ -30,9 +30,11 @@ def test_consulting_loads_no_torch() -> None:
 
 
 def test_help_answers_in_under_three_tenths_of_a_second() -> None:
+    """In processor time, which is the time on an idle machine and does not hang on the neighbours of a busy one."""
     took = []
     for _ in range(5):
-        begin = time.perf_counter()
+        before = os.times()
         subprocess.run([sys.executable, "-m", "werkmeister.cli", "--help"], capture_output=True, check=True)
-        took.append(time.perf_counter() - begin)
+        after = os.times()
+        took.append(after.children_user - before.children_user + after.children_system - before.children_system)
     assert min(took) < 0.3, took

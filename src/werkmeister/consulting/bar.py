@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.consulting.words import words
@@ -42,7 +42,7 @@ class Calibration:
 
     def bar_facts(self) -> dict[str, Any]:
         """The bar as the library's file keeps it."""
-        return {"coverage": self.bar.coverage, "similarity": self.bar.similarity, "foreign": self.bar.foreign}
+        return asdict(self.bar)
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -55,7 +55,7 @@ class Calibration:
     def words(self) -> str:
         """What a person should know of it."""
         if not self.questions:
-            return "every question is put to the expert (no bar)"
+            return "every question is put to the expert" if self.bar.off else "the bar could not be calibrated"
         return (
             f"below the bar {self.refused_unanswerable:.0%} of {self.questions} questions without their document are "
             f"refused, and {self.refused_answerable:.0%} of those with it"
@@ -65,12 +65,12 @@ class Calibration:
 def calibrate(library: SqliteLibrary, refused: float, progress: Progress) -> Calibration:
     """Set the bar of a library so that about `refused` of the answerable questions fall below it.
 
-    `refused` 0, and a library of one document, give no bar.
+    `refused` 0 puts every question to the expert; a library of one document refuses those that it shares no word with.
     """
     from werkmeister.consulting.library import Bar
 
     if not refused or len(library.documents) < 2:
-        return Calibration(bar=Bar(), questions=0, refused_answerable=0.0, refused_unanswerable=0.0)
+        return Calibration(bar=Bar(off=not refused), questions=0, refused_answerable=0.0, refused_unanswerable=0.0)
     chance = random.Random(_SEED)
     numbers = chance.sample(range(library.count), min(_QUESTIONS, library.count))
     told: list[Found] = []

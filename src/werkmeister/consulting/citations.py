@@ -1,10 +1,12 @@
 """Citations that hold: where in the passages each sentence of an answer stands, and which sentences stand nowhere.
 
-A sentence is cited when its words are found verbatim in a passage, or when one line of a passage holds most of its
-telling words and the passage all of its numbers. Whatever it puts in quotation marks has to stand there word for word.
-The quote of a citation is always cut out of the passage's text by its characters, never taken from the answer. What the
-method cannot see: an answer in another language than its passage shares only names and numbers with it, and a sentence
-that uses the passage's words to say the opposite counts as supported.
+A sentence is cited when its words are found verbatim in a passage, or when one line of a passage (a run of lines, for a
+sentence that lists several things) holds most of its telling words and all of its numbers; what question, title and
+headings say is given. Whatever it puts in quotation marks has to stand there word for word. The quote of a citation is
+always cut out of the passage's text by its characters, never taken from the answer.
+
+What the method cannot see: an answer in another language than its passage shares only names and numbers with it, and a
+sentence that uses the passage's words to say the opposite counts as supported.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from werkmeister.consulting.words import STOPS, fold, terms, words
+from werkmeister.consulting.words import STOPS, fold, stem, terms, words
 from werkmeister.grounding import is_refusal
 from werkmeister.passage import Passage
 
@@ -22,6 +24,17 @@ VERBATIM, WORDS, NONE = "verbatim", "words", "none"
 """How a sentence is supported: it stands in the passage as it is, its words and numbers do, or it does not."""
 
 _SHARE = 0.6
+_JOINED = re.compile(r"[;,(]|\b(?:and|or|und|oder|sowie)\b")  # each may bring in a further line
+_LINE_COSTS, _CONTEXT = 0.01, 0.05
+# Words that an answer is put into a sentence with; they say nothing that a passage would have to hold.
+_FRAME = frozenset(
+    stem(word)
+    for word in fold(
+        "value values option options setting settings set means mean meaning stand stands choose chosen select selected"
+        " following answer according called number yes wert werte option optionen einstellung einstellungen stellen"
+        " gestellt bedeutet bedeuten heißt folgende laut wählen nummer ja lautet"
+    ).split()
+)
 _END = re.compile(r"(?<=[.!?…])[\"'”“»)\]]*\s+(?=[\"'„“«(\[]*[^\W_a-zäöü])|\n+")
 _ABBREVIATED = re.compile(
     r"(?:\b(?:e\.g|i\.e|z\.\s?b|d\.\s?h|bzw|ca|approx|vgl|ggf|inkl|max|min|nr|no|fig|abb|usw|etc|dr|st|p|s)|\b\d+)\.$",
@@ -143,7 +156,7 @@ def _cite(answer: str, start: int, end: int, passages: Sequence[Passage], questi
         return Citation(sentence=(start, end), support=NONE)
     best: tuple[float, Passage, tuple[int, int]] | None = None
     for passage in passages:
-        found = _best_line(sentence, passage, question)
+        found = _best_run(sentence, passage, question)
         if found and (best is None or found[0] > best[0]):
             best = (found[0], passage, found[1])
     if best is None or best[0] < _SHARE:
@@ -173,27 +186,33 @@ def _page(passage: Passage) -> int:
     return passage.first_page
 
 
-def _best_line(sentence: str, passage: Passage, question: str) -> tuple[float, tuple[int, int]] | None:
-    """The line of a passage that a sentence says again: the share of its telling words, and the line's characters."""
-    numbers = _numbers(sentence)
-    if not numbers <= _numbers(passage.shown) | _numbers(question):
-        return None
-    telling = _telling(sentence)
-    if not telling:
-        return None
-    # Title and headings name the thing; they count, but cannot be all that supports a sentence.
-    named = _telling(f"{passage.title} {' '.join(passage.headings)} {question}")
+def _best_run(sentence: str, passage: Passage, question: str) -> tuple[float, tuple[int, int]] | None:
+    """The lines of a passage that a sentence says again: how well (a share of its telling words, a little less for each
+    further line), and their characters. None when no run of lines has all of its numbers."""
+    given = f"{passage.title} {' '.join(passage.headings)} {question}"
+    asked, telling = _telling(question), _telling(sentence) - _FRAME
+    # What is given names the thing; it counts where there is nothing else, but cannot be all that supports a sentence.
+    wanted = telling - _telling(given) or telling
+    figures = _numbers(sentence) - _numbers(given)
+    most = 1 + len(_JOINED.findall(sentence))
+    lines = [(found.span(), _telling(found.group()), _numbers(found.group())) for found in _LINE.finditer(passage.text)]
     best: tuple[float, tuple[int, int]] | None = None
-    for line in _LINE.finditer(passage.text):
-        held = _telling(line.group())
-        own = telling & held
-        if not own or (not own - named and telling - named):
+    for first, (_, opening, numbers) in enumerate(lines):
+        if not (wanted & opening or figures & numbers):
             continue
-        rest = telling - named
-        share = len(rest & held) / len(rest) if rest else len(own) / len(telling)
-        missing = len(numbers - _numbers(line.group()))
-        if share and (best is None or (share - 0.01 * missing) > best[0]):
-            best = (share - 0.01 * missing, _edges(passage.text, *line.span()))
+        held: set[str] = set()
+        seen: set[str] = set()
+        for last, ((_, end), words_held, numbers_held) in enumerate(lines[first : first + most]):
+            held |= words_held
+            seen |= numbers_held
+            if not figures <= seen or not wanted & held:
+                continue
+            context = len(asked & held) / (len(asked) or 1)
+            score = len(wanted & held) / len(wanted) - _LINE_COSTS * last + _CONTEXT * context
+            if best is None or score > best[0]:
+                best = (score, _edges(passage.text, lines[first][0][0], end))
+            if wanted <= held:
+                break
     return best
 
 
@@ -202,6 +221,7 @@ def _quotes_hold(sentence: str, passages: Sequence[Passage]) -> bool:
 
 
 def _around(passage: Passage, place: tuple[int, int]) -> str:
+    """The lines in which a place stands."""
     start = passage.text.rfind("\n", 0, place[0]) + 1
     end = passage.text.find("\n", place[1])
     return passage.text[start : end if end >= 0 else len(passage.text)]

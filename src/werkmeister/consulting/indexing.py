@@ -33,8 +33,8 @@ class IndexSettings:
 
     embedding: str = setting(
         "auto",
-        help="model that finds passages by meaning, and across languages: e5 is better, use is many times faster, none "
-        "finds by words alone; auto takes the first that is installed",
+        help="model that finds passages by meaning and across languages: e5 (multilingual-e5-small; each passage takes "
+        "about a tenth of a second once), none finds by words alone; auto takes e5 where it is installed",
         choices=CHOICES,
     )
     meaning: float = setting(

@@ -38,6 +38,7 @@ _MOST_RANGES = 50
 _NAMING = 0.5  # share of the documents holding a word that have it in their title, from which it is a name
 _NAMED, _UNNAMED = 2.0, 0.5  # weight of a document's name beside the text, by whether the question names one
 _REMEMBERED = 1 << 14
+_WHOLE_NAME = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,14 @@ class Hit:
 class Bar:
     """Below it the documents do not tell: the best passage has less than `coverage` and less than `similarity`.
 
-    `foreign` is the similarity that is enough for a question in another language than the documents.
+    `foreign` is the similarity that is enough for a question in another language than the documents. `off`: every
+    question is put to the expert, whatever was found.
     """
 
     coverage: float = 0.0
     similarity: float | None = None
     foreign: float | None = None
+    off: bool = False
 
     def passes(self, coverage: float, similarity: float | None, *, foreign: bool = False) -> bool:
         """Whether a question is answered from a passage.
@@ -68,6 +71,8 @@ class Bar:
         A question in another language than the documents (`foreign`) shares hardly a word with them, whatever they
         tell: meaning decides on it alone, and without vectors nothing is known against it.
         """
+        if self.off:
+            return True
         enough = self.foreign if foreign else self.similarity
         if enough is None or similarity is None:
             return foreign or coverage >= self.coverage
@@ -92,7 +97,7 @@ class SqliteLibrary:
         self.path, self.embedder, self.served, self.weights = path, embedder, passages, weights
         self._threads = threading.local()
         self._embedding = threading.Lock()
-        self._terms: dict[int, frozenset[str]] = {}
+        self._terms: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
         meta = read_meta(self._connection)
         if meta.get("format") != FORMAT:
             raise ArtefactError(f"{path} is no library of this version", hint="make it again: werkmeister index EXPERT")
@@ -120,7 +125,7 @@ class SqliteLibrary:
         asked = standalone(question, history, self.names)
         hits = self.search(asked, limit=max(self.served, 3))
         language = language_of(question, self.language)
-        told = any(self.passes(hit, language) for hit in hits)
+        told = self.bar.off or any(self.passes(hit, language) for hit in hits)
         kept = [hit.passage for hit in hits[: self.served]] if told else []
         return Finding(passages=tuple(kept), language=language, told=told, asked=asked)
 
@@ -137,8 +142,8 @@ class SqliteLibrary:
         asked = self.weights_of(self.terms_of(question))
         depth = max(CANDIDATES, limit)
         by_words = self.by_words(list(asked), depth, ranges)
-        rankings = [ranks((number, self._coverage(number, asked)) for number in by_words)]
-        scores = self._scores(question)
+        rankings = [ranks((number, self._fit(number, asked)) for number in by_words)]
+        scores = self._scores(question, ranges)
         if scores is not None:
             from werkmeister.consulting.vectors import nearest
 
@@ -204,21 +209,28 @@ class SqliteLibrary:
             found = self._threads.connection = sqlite3.connect(uri, uri=True)
         return found
 
-    def _scores(self, question: str) -> NDArray[Any] | None:
+    def _scores(self, question: str, ranges: Sequence[tuple[int, int]] | None) -> NDArray[Any] | None:
         """How well every passage fits a question by meaning; None without vectors."""
         if self.embedder is None or self.vectors is None:
             return None
         bare = without_names(question, self.names)
         with self._embedding:  # no promise of a model's package about several threads
             vectors = self.embedder.questions([bare, question] if bare != question else [question])
-        return self.vectors.scores(vectors[0], vectors[-1], _NAMED if bare != question else _UNNAMED)
+        weight = _NAMED if bare != question else _UNNAMED
+        return self.vectors.scores(vectors[0], vectors[-1], weight, ranges)
 
     def _coverage(self, number: int, asked: Mapping[str, float]) -> float:
-        held = self._held(number)
+        held, _ = self._held(number)
         return sum(weight for term, weight in asked.items() if term in held) / (sum(asked.values()) or 1.0)
 
-    def _held(self, number: int) -> frozenset[str]:
-        """The terms by which a passage is found."""
+    def _fit(self, number: int, asked: Mapping[str, float]) -> float:
+        """Coverage, and among equals how much of the document's name was asked for: "dimmer" means the one that is
+        called so rather than the LED dimmer pack."""
+        _, named = self._held(number)
+        return self._coverage(number, asked) + _WHOLE_NAME * len(named & asked.keys()) / (len(named) or 1)
+
+    def _held(self, number: int) -> tuple[frozenset[str], frozenset[str]]:
+        """The terms by which a passage is found, and those of its document's name among them."""
         kept = self._terms.get(number)
         if kept is None:
             if len(self._terms) >= _REMEMBERED:
@@ -230,7 +242,8 @@ class SqliteLibrary:
             ).fetchone()
             passage = passage_of(record)
             said = terms(f"{' '.join(passage.headings)} {passage.text}", self._split)
-            kept = self._terms[number] = frozenset(said).union(named.split())
+            name = frozenset(named.split())
+            kept = self._terms[number] = (name.union(said), name)
         return kept
 
     def weights_of(self, asked: Sequence[str]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.consulting.naming import file_words, name_of
 from werkmeister.consulting.words import Compounds, stem, terms, words
-from werkmeister.errors import ArtefactError
+from werkmeister.errors import ArtefactError, MachineError
 from werkmeister.passage import Passage, passage_from_record
 
 if TYPE_CHECKING:
@@ -44,7 +44,14 @@ def write_library(path: Path, passages: Sequence[Passage], told: Callable[[int],
     connection = sqlite3.connect(path)
     try:
         # A file that was cut off is never opened: its artefact has no manifest.
-        connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
+        try:
+            connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {_SCHEMA}")
+        except sqlite3.OperationalError as error:
+            if "fts5" not in str(error):
+                raise
+            raise MachineError(
+                f"the SQLite {sqlite3.sqlite_version} of this Python has no FTS5", hint="use a Python built with it"
+            ) from error
         known = _known(passages)
         work = _Writing(connection, Compounds(known))
         for group in by_document(passages):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -126,17 +126,20 @@ def _trial(engine: Engine, width: int, window: float, name: str) -> tuple[int, f
                 counts[index] += isinstance(item, Token)
             number += 1
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(width)]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    # A slow model gets the time for some tokens, or their number would be chance.
-    while (passed := time.perf_counter() - begin) < window or (sum(counts) < 4 * width and passed < 8 * window):
-        time.sleep(0.02)
-    tokens, seconds = sum(counts), time.perf_counter() - begin
-    stop.ask()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(width) as pool:
+        begin = time.perf_counter()
+        tried = [pool.submit(work, index) for index in range(width)]
+        try:
+            # A slow model gets the time for some tokens, or their number would be chance.
+            while (passed := time.perf_counter() - begin) < window or (sum(counts) < 4 * width and passed < 8 * window):
+                if any(one.done() for one in tried):  # only an error ends one before it is asked to stop
+                    break
+                time.sleep(0.02)
+            tokens, seconds = sum(counts), time.perf_counter() - begin
+        finally:
+            stop.ask()  # a person's Ctrl-C too: the threads must be through before the engine closes
+    for one in tried:
+        one.result()
     return tokens, seconds
 
 

@@ -14,6 +14,7 @@ from werkmeister.bases.base import Base
 from werkmeister.chat import Example, Message, write_examples
 from werkmeister.config import as_json, setting
 from werkmeister.corpus.written_examples import Estimate, Pairs, dress_pairs, read_pairs, settle_splits, tell_of_pairs
+from werkmeister.errors import DataError
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
@@ -300,7 +301,15 @@ def _fit(
     for example in everything:
         if tokens[_name(example)] > limit:
             dropped.append(Dropped(example=example, reason=LONG, tokens=tokens[_name(example)]))
-    return {name: [e for e in own if tokens[_name(e)] <= limit] for name, own in splits.items()}, tokens
+    left = {name: [e for e in own if tokens[_name(e)] <= limit] for name, own in splits.items()}
+    for name, own in splits.items():
+        if own and not left[name]:
+            shortest = min(tokens[_name(e)] for e in own)
+            raise DataError(
+                f"all {len(own):,} examples of {name} are longer than {limit:,} tokens (the shortest has {shortest:,})",
+                hint=f"set dataset.max_length to {shortest} or more (0: context of the base), or shorten the passages",
+            )
+    return left, tokens
 
 
 def _with_system(example: Example, system: str) -> Example:

@@ -23,6 +23,7 @@ _READ = COLUMNS[:4]
 LARGEST_CELL = 32_767
 """Characters that a cell of Excel and LibreOffice holds; what is longer is cut by them, and so never leaves here."""
 
+_PAIR = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r"0|[1-9]\d{0,14}")
 _MONTH = (
     r"(?:jan(?:uary?)?|feb(?:ruary?)?|m[aä]r(?:z|ch)?|apr(?:il)?|ma[iy]|jun[ei]?|jul[iy]?|aug(?:ust)?|sept?(?:ember)?"
@@ -39,11 +40,13 @@ _RISKY = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What a sheet brought: decisions that are new, and how many of them replace another one in force."""
+    """What a sheet brought: decisions that are new, and how many of them replace another one in force; `gone` are rows
+    that decide nothing on pairs that are gone."""
 
     decisions: tuple[Decision, ...]
     replaced: int
     rows: int
+    gone: int = 0
 
 
 def guarded(text: str) -> str:
@@ -89,16 +92,21 @@ def read_sheet(path: Path, records: Sequence[Record], decisions: Decisions) -> I
 
     The cell `decision` says keep, edit or drop; `undecided` takes a decision back, and an empty one leaves all as it
     is. A question or answer that differs from the pair's is an edit, whether the cell says so or not. Rows may be
-    missing and columns moved. Raises DataError with every mistake by line and column; nothing is decided then.
+    missing and columns moved, and a row without a decision may be of a pair that is gone. Raises DataError with every
+    mistake by line and column; nothing is decided then.
     """
     findings = Findings()
     known = {record["id"]: record for record in records}
     new: list[Decision] = []
     lines: dict[str, int] = {}
+    gone = 0
     for line, row in _rows(path, findings):
         where = f"{path.name}:{line}"
         record = known.get(row["id"])
         earlier = decisions.of.get(row["id"])
+        if record is None and earlier is None and _PAIR.fullmatch(row["id"]) and not row["decision"].strip():
+            gone += 1
+            continue
         if record is None and earlier is None:
             findings.add(f"{where}: column id: no pair is called {row['id']!r}", _HINT)
             continue
@@ -112,7 +120,7 @@ def read_sheet(path: Path, records: Sequence[Record], decisions: Decisions) -> I
             new.append(decision)
     findings.fail(path.name)
     replaced = sum(decision.id in decisions.of for decision in new)
-    return Imported(decisions=tuple(new), replaced=replaced, rows=len(lines))
+    return Imported(decisions=tuple(new), replaced=replaced, rows=len(lines) + gone, gone=gone)
 
 
 _HINT = "mend these cells and import the sheet again; nothing was decided"

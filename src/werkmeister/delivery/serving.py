@@ -139,12 +139,14 @@ def _say(expert: Expert, tuned: Tuned, settings: ServeSettings, listener: socket
         how = "as measured at an earlier start" if tuned.remembered else "measured now"
         progress.say(f"tokens/s by answers at a time ({how}): {rates}")
     slots = "1 answer" if tuned.slots == 1 else f"{tuned.slots} answers"
-    progress.say(f"{expert.name} ({expert.engine.name}), {slots} at a time, {tuned.threads} threads")
+    threads = "1 thread" if tuned.threads == 1 else f"{tuned.threads} threads"
+    progress.say(f"{expert.name} ({expert.engine.name}), {slots} at a time, {threads}")
     if not is_loopback(settings.host):
         progress.say("keys and texts cross the network unencrypted: put a proxy with TLS in front")
     address = _address(listener)
     progress.say(f"chat page: {address}/")
-    progress.say(f"API: {address}/v1   routes: {address}/docs   Ctrl-C ends it")
+    progress.say(f"API: {address}/v1, described at {address}/docs")
+    progress.say("Ctrl-C ends it")
 
 
 def _address(listener: socket.socket) -> str:

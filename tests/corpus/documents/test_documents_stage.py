@@ -162,6 +162,60 @@ def test_files_without_text_are_listed_with_the_reason_and_the_rest_goes_on(expe
     assert any("1 files that are no documents were passed over: .jpg 1" in text for text in listening.said)
 
 
+def test_a_twin_of_a_file_that_cannot_be_read_is_read(tmp_path, base):
+    for name in ("a.pdf", "b.md", "c.md"):
+        (tmp_path / name).write_text("# Pump\n\nThe pump has 3 valves.\n")
+    made = run(tmp_path, base, files=(".",))
+    assert [record["name"] for record in lines(made, "documents.jsonl")] == ["b.md"]
+    first, second = lines(made, "unread.jsonl")
+    assert first["name"] == "a.pdf" and "no PDF file" in first["reason"]
+    assert second["name"] == "c.md" and "same content as b.md" in second["reason"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and such names need rights or are not there")
+def test_links_are_followed_once_and_what_is_lost_is_listed(tmp_path, base):
+    expert = tmp_path / "expert"
+    for at in (expert / "manuals", tmp_path / "elsewhere"):
+        at.mkdir(parents=True)
+        (at / "one.md").write_text(f"# {at.name}\n\nIt has 3 valves.\n")
+    (expert / "manuals" / "linked").symlink_to(tmp_path / "elsewhere")
+    (expert / "manuals" / "loop").symlink_to(expert / "manuals")
+    (expert / "manuals" / "dead.md").symlink_to(tmp_path / "nothing.md")
+    made = run(expert, base)
+    assert [one["name"] for one in lines(made, "documents.jsonl")] == ["manuals/one.md", "manuals/linked/one.md"]
+    assert [(one["name"], one["reason"].split(":")[0]) for one in lines(made, "unread.jsonl")] == [
+        ("manuals/dead.md", "is a link that leads nowhere")
+    ]
+
+
+def test_what_the_stages_made_is_no_document(tmp_path, base):
+    expert = tmp_path / "manuals" / "expert"
+    expert.mkdir(parents=True)
+    (expert / "expert.toml").write_text("")
+    (expert.parent / "one.md").write_text("# Pump\n\nIt has 3 valves.\n")
+    for files in ("..", "../**/*.md"):
+        for _ in range(2):
+            made = run(expert, base, files=(files,))
+            assert [one["name"] for one in lines(made, "documents.jsonl")] == ["../one.md"]
+
+
+def test_a_name_that_is_no_utf8_is_read_and_written_with_its_bytes(tmp_path, base):
+    path = tmp_path / "manuals" / os.fsdecode(b"\xd6l.md")
+    path.parent.mkdir()
+    try:
+        path.write_text("# Pump\n\nIt has 3 valves.\n")
+    except (OSError, UnicodeError):
+        pytest.skip("the file system takes UTF-8 alone")
+    assert [one["name"] for one in lines(run(tmp_path, base), "documents.jsonl")] == ["manuals/\\xd6l.md"]
+
+
+@pytest.mark.parametrize("entry", ["manuals/**.md", "a\0b", "x" * 300])
+def test_an_entry_that_no_system_takes_names_nothing(tmp_path, base, entry):
+    with pytest.raises(DataError) as error:
+        run(tmp_path, base, files=(entry,))
+    assert error.value.problems == (f"{entry}: no such file or folder",)
+
+
 def test_no_document_at_all_is_an_error_that_gives_every_reason(tmp_path, base):
     (tmp_path / "scan.pdf").write_bytes(pdf([[]]))
     (tmp_path / "empty.txt").write_bytes(b"")

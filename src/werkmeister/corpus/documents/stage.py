@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from werkmeister.passage import Passage, passage_from_record, read_passages, wri
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
+    from werkmeister.corpus.documents.files import Found
     from werkmeister.corpus.documents.passages import Count
     from werkmeister.corpus.documents.reading import Reader
 
@@ -74,6 +75,7 @@ def documents_inputs(expert: Path, settings: DocumentsSettings, base: Base) -> d
     found = find_files(settings.files, [expert])
     inputs |= {f"file {name}": sha256_of(path) for path, name in found.files if os.access(path, os.R_OK)}
     absent = "by the script" if settings.script else "not on this machine"
+    inputs |= {f"file {name}": reason for name, reason in found.lost}
     return inputs | {f"file {entry}": absent for entry in found.missing}
 
 
@@ -94,9 +96,11 @@ def documents(
         )
     inputs = documents_inputs(expert, settings, base)
     with making("documents", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
-        files = _files(expert, settings, draft, progress)
+        found = _files(expert, settings, draft, progress)
         made = _Making(draft, settings, base, home, progress)
-        made.run(files)
+        for name, reason in found.lost:
+            made.note_unread(Unread(name=name, sha256="", reason=reason))
+        made.run(found.files)
     return open_artefact(output, "documents")
 
 
@@ -117,7 +121,7 @@ def load_documents(artefact: Artefact) -> Iterator[tuple[Document, list[Passage]
             yield document, passages.get(document.name, [])
 
 
-def _files(expert: Path, settings: DocumentsSettings, draft: Draft, progress: Progress) -> list[tuple[Path, str]]:
+def _files(expert: Path, settings: DocumentsSettings, draft: Draft, progress: Progress) -> Found:
     from werkmeister.corpus.documents.files import find_files
 
     roots = [expert]
@@ -143,14 +147,15 @@ def _files(expert: Path, settings: DocumentsSettings, draft: Draft, progress: Pr
         raise DataError(
             f"documents.files = {', '.join(settings.files)} holds no document",
             problems=[
-                f"{count} files ending in {ending} were passed over" for ending, count in _most(found.passed_over)
+                *(f"{name} {reason}" for name, reason in found.lost[:_SHOWN]),
+                *(f"{count} files ending in {ending} were passed over" for ending, count in _most(found.passed_over)),
             ],
             hint="name files that can be read (PDF, DOCX, PPTX, XLSX, HTML, MD, ADOC, RST, EPUB, TXT, EML)",
         )
     if found.passed_over:
         endings = ", ".join(f"{ending} {count}" for ending, count in _most(found.passed_over))
         progress.say(f"{found.passed_over.total()} files that are no documents were passed over: {endings}")
-    return found.files
+    return found
 
 
 class _Making:
@@ -173,7 +178,7 @@ class _Making:
         with self.progress.track("read documents", len(files)) as track:
             for result in self._read(files):
                 if isinstance(result, Unread):
-                    self._note_unread(result)
+                    self.note_unread(result)
                 else:
                     self._keep(result)
                 pages = sum(record["pages"] for record in self.records)
@@ -184,7 +189,7 @@ class _Making:
         """The files' documents in their order; some are read ahead, each in a worker process of its own."""
         from werkmeister.corpus.documents.reading import Reader
 
-        first: dict[str, str] = {}
+        given: set[str] = set()
         workers = min(_WORKERS, os.cpu_count() or 1, len(files))
         idle: SimpleQueue[Reader] = SimpleQueue()
         with ExitStack() as stack:
@@ -192,30 +197,35 @@ class _Making:
                 idle.put(stack.enter_context(Reader()))
             pool = stack.enter_context(ThreadPoolExecutor(workers))
             stack.callback(pool.shutdown, cancel_futures=True)
-            waiting: list[Future[Document | Unread]] = []
+            waiting: list[Callable[[], Document | Unread]] = []
             for path, name in files:
-                waiting.append(pool.submit(self._one, path, name, idle, first))
+                sha256 = _sha256(path)
+                if sha256 in given:
+                    waiting.append(partial(self._twin, path, name, sha256, idle))
+                else:
+                    waiting.append(pool.submit(self._one, path, name, sha256, idle).result)
+                given |= {sha256} - {""}
                 if len(waiting) > workers + _AHEAD:
-                    yield waiting.pop(0).result()
+                    yield waiting.pop(0)()
             while len(waiting) > 1:
-                yield waiting.pop(0).result()
-            last = waiting.pop().result()
+                yield waiting.pop(0)()
+            last = waiting.pop()()
         # The workers are gone before the last document is cut: the tokenizer needs the memory.
         yield last
 
-    def _one(self, path: Path, name: str, idle: SimpleQueue[Reader], first: dict[str, str]) -> Document | Unread:
+    def _twin(self, path: Path, name: str, sha256: str, idle: SimpleQueue[Reader]) -> Document | Unread:
+        """A file with the content of one before it: left out where that one was read, which its ending may prevent."""
+        other = next((record["name"] for record in self.records if record["sha256"] == sha256), "")
+        if other:
+            return Unread(name=name, sha256=sha256, reason=f"has the same content as {other}, which was read")
+        return self._one(path, name, sha256, idle)
+
+    def _one(self, path: Path, name: str, sha256: str, idle: SimpleQueue[Reader]) -> Document | Unread:
         from werkmeister.corpus.documents.reading import VERSION as READING
         from werkmeister.corpus.documents.reading import document_from_record, record_of
 
-        try:
-            sha256 = sha256_of(path)
-        except OSError as error:
-            return Unread(name=name, sha256="", reason=f"cannot be opened ({error.strerror}): check its permissions")
-        other = first.setdefault(sha256, name)
-        if other != name:
-            return Unread(name=name, sha256=sha256, reason=f"has the same content as {other}, which was read")
         key = ["read", READING, _kreuzberg(), sha256, name]
-        kept = self.memory.get(key)
+        kept = self.memory.get(key) if sha256 else None
         if kept is not None:
             self.remembered += 1
             return document_from_record(kept)
@@ -263,7 +273,7 @@ class _Making:
             self.count = counting(load_tokenizer(self.base))
         return cut(document, self.count, budget=self.settings.passage_tokens, overlap=self.settings.overlap)
 
-    def _note_unread(self, unread: Unread) -> None:
+    def note_unread(self, unread: Unread) -> None:
         self.unread.append(unread)
         if len(self.unread) <= _SHOWN:
             self.progress.say(f"not read: {unread.name} {unread.reason}")
@@ -299,6 +309,14 @@ class _Making:
         self.progress.say(
             f"{len(self.records):,} documents, {len(self.passages):,} passages, {tokens:,} tokens{unread}"
         )
+
+
+def _sha256(path: Path) -> str:
+    """Of the file's content; "" where it cannot be opened, which the reader tells."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
 
 
 def counting(tokenizer: Any) -> Count:

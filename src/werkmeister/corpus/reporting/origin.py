@@ -73,9 +73,11 @@ def advise_on(
         return advise(counts)
     answers = [record for record in applied.pairs if record.get("answerable", True) and record["passage"]]
     made = asdict(counts) | {name: parts[name] for name in _PARTS.values()}
+    grouped = [record for record in applied.pairs if record.get("group") and record["passage"]]
     made |= {
-        "documents": len(written.documents),
-        "groups": len({record["group"] for record in applied.pairs if record.get("group") and record["passage"]}),
+        # Of a document without a pair nobody knows the family.
+        "documents": len({record["document"] for record in grouped}) or len(written.documents),
+        "groups": len({record["group"] for record in grouped}),
         "facts": len({(record["document"], record.get("fact") or record["question"]) for record in answers}),
         "answers": len(answers),
         "exact": sum(any(letter.isdigit() for letter in record["answer"]) for record in answers),

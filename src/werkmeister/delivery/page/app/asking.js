@@ -2,6 +2,7 @@
 import * as kept from './conversations.js';
 import { askText } from './dialogs.js';
 import { EngineFailure } from './gateway.js';
+import { make } from './make.js';
 import { facing, keep, nodeOf, showConversation } from './shelf.js';
 import { app, at, say } from './state.js';
 import { showAnswer, sourcesOf } from './turns.js';
@@ -98,10 +99,21 @@ function refresher(turn) {
 }
 
 export async function copy(turn, button) {
-  await navigator.clipboard.writeText(turn.content);
+  await toClipboard(turn.content);
   button.textContent = app.words.copied;
   at('said').textContent = app.words.copied;
   setTimeout(() => (button.textContent = app.words.copy), 2000);
+}
+
+/** Browsers give navigator.clipboard to secure pages alone; by plain http a selection is copied. */
+async function toClipboard(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const field = make('textarea', { value: text });
+  document.body.append(field);
+  field.select();
+  document.execCommand('copy');
+  field.remove();
+  return undefined;
 }
 
 export async function askKey() {

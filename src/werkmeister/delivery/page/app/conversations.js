@@ -25,9 +25,15 @@ function read(text) {
   }
 }
 
+/** Browsers give crypto.randomUUID to secure pages alone, and a gateway may be reached by plain http. */
+function newId() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /** A new conversation, not saved before something stands in it. */
 export function fresh() {
-  return { id: crypto.randomUUID(), name: '', changed: Date.now(), turns: [] };
+  return { id: newId(), name: '', changed: Date.now(), turns: [] };
 }
 
 /** Save a conversation; throws QuotaExceededError when the browser's room is full. */
