@@ -77,14 +77,14 @@ def main() -> None:
     report: dict = {"passages": len(passages), "embedding": embedder.key if embedder else "none", "quality": {}}
     with tempfile.TemporaryDirectory() as folder:
         home = chosen.home or Path(folder)
-        library, spent = made(Path(folder) / "manuals.sqlite", passages, embedder, home)
+        library, spent = made(Path(folder) / "manuals.sqlite", passages, embedder, home / "manuals")
         report["building"] = spent
         asked = sampled(questions(passages), chosen.each, chosen.seed)
         report["quality"] |= quality(library, asked)
         report["bar"] = bar(library, asked, passages)
         if chosen.cards:
             cards = read_cards(chosen.cards)
-            other, _ = made(Path(folder) / "cards.sqlite", cards, embedder, home)
+            other, _ = made(Path(folder) / "cards.sqlite", cards, embedder, home / "cards")
             report["quality"] |= quality(other, sampled(card_questions(cards), chosen.each, chosen.seed))
         report["speed"] = speed(Path(folder) / "many.sqlite", passages, chosen.passages, asked, embedder)
     print(json.dumps(report, indent=2, ensure_ascii=False)) if chosen.json else show(report)

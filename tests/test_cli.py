@@ -76,6 +76,13 @@ def test_new_refuses_a_name_that_cannot_be_and_leaves_nothing(tmp_path: Path, na
     assert not any(tmp_path.iterdir())
 
 
+def test_check_prints_brackets_in_names_as_they_are(tmp_path: Path) -> None:
+    run("new", tmp_path / "mine[/b]")
+    done = run("check", "mine[/b]", cwd=tmp_path, COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    assert "mine[/b]" in done.stdout.splitlines()[1]
+
+
 def test_check_says_beforehand_that_a_teacher_cannot_be_asked(tmp_path: Path) -> None:
     run("new", tmp_path / "mine", "--documents", str(Path(__file__)))
     for teacher, problem in (

@@ -34,6 +34,7 @@ CANDIDATES = 100
 _HEAD, _BODY = 2.0, 1.0  # a word in title or heading counts twice
 _COMMON = 0.15  # share of passages from which a word is too common to search by, while rarer ones are there
 _MOST_TERMS = 24
+_MOST_ROWS = 30_000  # passages that are scored for one question: what bounds the time of a search
 _MOST_RANGES = 50
 _NAMING = 0.5  # share of the documents holding a word that have it in their title, from which it is a name
 _NAMED, _UNNAMED = 2.0, 0.5  # weight of a document's name beside the text, by whether the question names one
@@ -252,8 +253,15 @@ class SqliteLibrary:
 
     def _worth_asking(self, asked: Sequence[str]) -> list[str]:
         counts = sorted(((n, term) for term, n in self._counts(asked) if n), key=lambda one: one[0])
-        rare = [term for n, term in counts if n <= max(_COMMON * self.count, 20)]
-        return (rare or [term for _, term in counts[:2]])[:_MOST_TERMS]
+        rare = [(n, term) for n, term in counts if n <= max(_COMMON * self.count, 20)] or counts[:2]
+        chosen: list[str] = []
+        rows = 0
+        for n, term in rare[:_MOST_TERMS]:
+            rows += n
+            if len(chosen) >= 2 and rows > _MOST_ROWS:
+                break
+            chosen.append(term)
+        return chosen
 
     def _counts(self, asked: Sequence[str]) -> list[tuple[str, int]]:
         found = []
