@@ -54,7 +54,15 @@ def test_new_with_documents_names_them_as_seen_from_the_expert_and_dataset_makes
         "../manuals/*3.md",
     ]
     found = json.loads(run("check", expert, "--json").stdout)
-    assert [step["stage"] for step in found["plan"]] == ["documents", "write", "dataset", "train", "export", "exam"]
+    assert [step["stage"] for step in found["plan"]] == [
+        "documents",
+        "index",
+        "write",
+        "dataset",
+        "train",
+        "export",
+        "exam",
+    ]
     assert found["documents"]["files"] == 14
     told = run("dataset", expert, "--limit", 20, "--set", "documents.passage_tokens=200")
     assert told.returncode == 0, told.stderr

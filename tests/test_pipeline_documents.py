@@ -14,7 +14,7 @@ from werkmeister.errors import ArtefactError
 from werkmeister.pipeline import artefacts_of, build, plan, read_expert, run_stage, stages_of
 from werkmeister.progress import Silent
 
-ALL = ("documents", "write", "dataset", "train", "export", "exam")
+ALL = ("documents", "index", "write", "dataset", "train", "export", "exam")
 SETTINGS = """
 [expert]
 base = "./base"
@@ -121,4 +121,4 @@ def test_decisions_make_the_dataset_stale_and_nothing_before_it(copy: Path) -> N
 def test_an_expert_of_prompts_alone_reads_no_documents(tmp_path: Path) -> None:
     text = '[expert]\nbase = "./base"\n[write]\nprompts = ["p.txt"]\nteacher = "http://127.0.0.1:9/v1"\n'
     (tmp_path / "expert.toml").write_text(text)
-    assert stages_of(read_expert(tmp_path)) == ALL[1:]
+    assert stages_of(read_expert(tmp_path)) == ALL[2:]

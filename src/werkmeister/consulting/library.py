@@ -40,6 +40,7 @@ _NAMING = 0.5  # share of the documents holding a word that have it in their tit
 _NAMED, _UNNAMED = 2.0, 0.5  # weight of a document's name beside the text, by whether the question names one
 _REMEMBERED = 1 << 14
 _WHOLE_NAME = 0.1
+_CERTAIN = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,12 @@ class SqliteLibrary:
             from werkmeister.consulting.vectors import nearest
 
             rankings.append(ranks(nearest(scores, depth, ranges)))
-        order = fuse(rankings, self.weights[: len(rankings)])[:limit]
+        order = fuse(rankings, self.weights[: len(rankings)])
+        if self.weights[0] and by_words and max(self._coverage(n, asked) for n in by_words) >= _CERTAIN:
+            # All that was asked stands there word for word: meaning has a say among equals alone.
+            last = len(order) + 1
+            order = sorted(order, key=lambda number: rankings[0].get(number, last))
+        order = order[:limit]
         return [
             Hit(
                 number=number,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from werkmeister.corpus.decisions import Applied, Decision
     from werkmeister.corpus.duplicates import Dropped
     from werkmeister.corpus.shapes import Given
-    from werkmeister.corpus.writing.books import Books
+    from werkmeister.corpus.writing.books import Asked, Books
     from werkmeister.corpus.written import Written
 
 Estimate = Callable[[int, int, float], float]
@@ -25,23 +25,23 @@ Estimate = Callable[[int, int, float], float]
 class Pairs:
     """What the stage write made, with a person's decisions applied; `bare` are its examples as questions alone.
 
-    `languages` gives the language of each question by the id of its bare example, `careful` the form that stands on
-    its own; `notes` is what a person should know.
+    `languages` gives the language of each question by `books.asked_of` its bare example, `careful` the form that
+    stands on its own; `notes` is what a person should know.
     """
 
     written: Written
     applied: Applied
     books: Books
     bare: list[Given]
-    languages: Mapping[str, str]
-    careful: Mapping[str, str]
+    languages: Mapping[Asked, str]
+    careful: Mapping[Asked, str]
     notes: Sequence[str]
 
 
 def read_pairs(expert: Path, documents: Path | None, written: Path) -> Pairs:
     """Read the artefacts write and documents (None: pairs came from prompts alone), and apply decisions.jsonl."""
     from werkmeister.corpus.decisions import apply_decisions, load_decisions
-    from werkmeister.corpus.writing.books import Books, bare_examples
+    from werkmeister.corpus.writing.books import Books, asked_of, bare_examples
     from werkmeister.corpus.written import read_written
 
     read = read_written(documents, written)
@@ -51,8 +51,8 @@ def read_pairs(expert: Path, documents: Path | None, written: Path) -> Pairs:
     facts = read_manifest(written)["facts"]
     books = Books(**{key: facts[key] for key in ("open_book", "loose", "distractors", "seed")})
     bare = bare_examples(applied.pairs, read.passages, books)
-    languages = {one.example.id: record["language"] for one, record in zip(bare, applied.pairs, strict=True)}
-    careful = {one.example.id: record["question"] for one, record in zip(bare, applied.pairs, strict=True)}
+    languages = {asked_of(one.example): own["language"] for one, own in zip(bare, applied.pairs, strict=True)}
+    careful = {asked_of(one.example): own["question"] for one, own in zip(bare, applied.pairs, strict=True)}
     notes = [*applied.notes, *_doubts(edited, decisions.of, read)]
     return Pairs(
         written=read, applied=applied, books=books, bare=bare, languages=languages, careful=careful, notes=notes

@@ -192,8 +192,7 @@ class RemoteEngine:
             raise BrokenAnswer(f"{self.url} sent something that is no JSON: {error}") from error
 
     def _finished(self, finish: str, usage: Any, conversation: Conversation, count: int) -> Finished:
-        prompt = getattr(usage, "prompt_tokens", None)
-        answer = getattr(usage, "completion_tokens", None)
+        prompt, answer = (_count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens"))
         if prompt is None or answer is None:
             self.counts_estimated = True
         size = sum(len(message.content.encode()) for message in conversation)
@@ -352,3 +351,8 @@ def _without_lengths(schema: Any) -> Any:
         bounds = ("minLength", "maxLength", "minItems", "maxItems")
         return {key: _without_lengths(value) for key, value in schema.items() if key not in bounds}
     return [_without_lengths(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens as a server tells it; None for what is none, which would bend costs and budget."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -11,6 +11,7 @@ from werkmeister.corpus.writing.books import (
     UNANSWERABLE,
     WITH_PASSAGE,
     Books,
+    asked_of,
     bare_examples,
     dress,
 )
@@ -50,8 +51,8 @@ def dressed(
 ) -> list[Example]:
     books = books_of(share, loose, distractors, seed)
     bare = bare_examples(records, passages, books)
-    languages = {one.example.id: own["language"] for one, own in zip(bare, records, strict=True)}
-    careful = {one.example.id: own["question"] for one, own in zip(bare, records, strict=True)}
+    languages = {asked_of(one.example): own["language"] for one, own in zip(bare, records, strict=True)}
+    careful = {asked_of(one.example): own["question"] for one, own in zip(bare, records, strict=True)}
     return dress({name: [one.example for one in bare]}, passages, books, languages, careful)[name]
 
 
@@ -136,3 +137,9 @@ def test_the_share_of_loose_questions_is_asked_with_the_passage_and_never_from_m
     assert loose[FROM_MEMORY, True] == 0 < loose[FROM_MEMORY, False]
     shown = loose[WITH_PASSAGE, True] + loose[UNANSWERABLE, True]
     assert shown / (shown + loose[WITH_PASSAGE, False] + loose[UNANSWERABLE, False]) == pytest.approx(0.5, abs=0.06)
+
+
+def test_two_loose_questions_of_the_same_words_and_answer_keep_their_own_careful_questions():
+    records = [own | {"loose": "when does it open", "answer": "At 3 bar."} for own in RECORDS if own["answerable"]]
+    asked = {(one.question, one.passage) for one in dressed(records=records, share=0.0, loose=1.0)}
+    assert asked == {(own["question"], own["passage"]) for own in records}

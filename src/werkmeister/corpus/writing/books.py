@@ -24,6 +24,15 @@ WITH_PASSAGE, FROM_MEMORY, UNANSWERABLE, PROMPTS = "with passage", "from memory"
 """What Example.part says of a written example; PROMPTS are distilled from prompts that the person brought."""
 
 
+Asked = tuple[str, str]
+"""What tells bare examples apart: id and passage. Loose questions on two devices may have the same words and answer."""
+
+
+def asked_of(example: Example) -> Asked:
+    """The key of a bare example."""
+    return example.id, example.passage
+
+
 @dataclass(frozen=True, kw_only=True)
 class Books:
     """How pairs are asked: `open_book` share (the rest from memory), `loose` share of these that are asked as people
@@ -69,12 +78,12 @@ def dress(
     splits: Mapping[str, Sequence[Example]],
     passages: Mapping[str, Passage],
     books: Books,
-    languages: Mapping[str, str],
-    careful: Mapping[str, str],
+    languages: Mapping[Asked, str],
+    careful: Mapping[Asked, str],
 ) -> dict[str, list[Example]]:
     """The examples of each split as they will be asked; order is kept, and examples that are not written stay.
 
-    `languages` gives the language of a question by the id of its bare example, which decides the words of the prompt,
+    `languages` gives the language of a question by `asked_of` its bare example, which decides the words of the prompt,
     and `careful` the question that stands on its own, to be asked from memory.
     Distractors come from passages of the same split alone, so that no text of the exam is read in training; those of
     the same document are preferred for answerable questions, those of other documents for unanswerable ones. None that
@@ -93,8 +102,8 @@ class _Split:
         examples: Sequence[Example],
         passages: Mapping[str, Passage],
         books: Books,
-        languages: Mapping[str, str],
-        careful: Mapping[str, str],
+        languages: Mapping[Asked, str],
+        careful: Mapping[Asked, str],
     ) -> None:
         self.name, self.examples, self.books = name, examples, books
         self.passages, self.languages, self.careful = passages, languages, careful
@@ -118,11 +127,11 @@ class _Split:
         random = Random(f"{self.books.seed} books {example.passage} {example.id}")
         by_heart = random.random() >= self.books.open_book
         if by_heart and self.name == "train" and example.part == WITH_PASSAGE:
-            careful = self.careful.get(example.id, example.question)
+            careful = self.careful.get(asked_of(example), example.question)
             return replace(example, part=FROM_MEMORY, prompt=conversation(careful))
         served = self._beside(example, passage, random)
         served.insert(random.randint(0, len(served)), passage)
-        language = self.languages.get(example.id) or passage.language
+        language = self.languages.get(asked_of(example)) or passage.language
         question = open_book(example.question, served, language)
         return replace(example, prompt=conversation(question))
 

@@ -38,6 +38,7 @@ NEAR = 0.9
 """Questions of one passage with the same answer that are this alike (Jaccard, character 5-grams) count as one."""
 
 _WORD = re.compile(r"\w+")
+_SAID = re.compile(r"(?:[<>±≤≥]\s*)?(?:(?<![\w.])[+−-])?\d+(?:[.,]\d+)*\w*|\w+")
 _EMPTY = (
     "the a an of to and or is are it this that these those be by for with as at "
     "der die das den dem des ein eine einen einem einer und oder ist sind es dies diese dieser zu von mit für als"
@@ -294,5 +295,9 @@ def _words(text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Words alone, folded; of a text without any, the text as it is."""
-    return " ".join(_words(text)) or text.strip()
+    """Words and figures alone, folded; of a text without any, the text as it is.
+
+    A figure keeps its sign and its separators: -9 is not 9, 4.5 not 4 5, and < 5 not > 5.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(match.replace(" ", "") for match in _SAID.findall(folded)) or text.strip()

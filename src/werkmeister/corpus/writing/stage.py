@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from werkmeister.corpus.writing.pair import DroppedPair, Pair, Writer
     from werkmeister.passage import Passage
 
-VERSION = 2
+VERSION = 3
 WRITERS = ("structural", "teacher")
 _SHOWN = 5
 
