@@ -122,3 +122,11 @@ def test_an_expert_of_prompts_alone_reads_no_documents(tmp_path: Path) -> None:
     text = '[expert]\nbase = "./base"\n[write]\nprompts = ["p.txt"]\nteacher = "http://127.0.0.1:9/v1"\n'
     (tmp_path / "expert.toml").write_text(text)
     assert stages_of(read_expert(tmp_path)) == ALL[2:]
+
+
+def test_dataset_never_asks_a_teacher_again_of_its_own_accord(copy: Path) -> None:
+    """Pairs written under --limit or --budget-tokens would otherwise be written anew, without either."""
+    settings = read_expert(copy, ['write.teacher="http://127.0.0.1:9/v1"', "write.limit=3"])
+    with pytest.raises(ArtefactError, match="limit") as refused:
+        run_stage(settings, "dataset")
+    assert "werkmeister write" in refused.value.hint

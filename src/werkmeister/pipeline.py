@@ -148,7 +148,7 @@ def run_stage(
         identities: dict[str, str] = {}
         for earlier in _behind(settings, stage):
             reason = _stale(settings, base, earlier, identities)
-            if reason and stage in ("index", "write", "dataset"):
+            if reason and stage in ("index", "write", "dataset") and not _costly(settings, earlier):
                 identities[earlier] = _run(settings, base, earlier, reason, progress, False).artefact.identity
                 continue
             if reason:
@@ -222,6 +222,15 @@ def estimate_training_of(
         rate=matmul_rate(recipe.compute, shape.width),
     )
     return {"words": recipe.words(), "device": recipe.device} | asdict(estimate)
+
+
+def _costly(settings: Settings, stage: str) -> bool:
+    """Whether a stage that was made before would ask a teacher again: money is spent only where a person says so."""
+    return (
+        stage == "write"
+        and bool(settings.table("write").teacher)
+        and artefact.exists(artefacts_of(settings.folder) / "write")
+    )
 
 
 def _base(settings: Settings, progress: Progress) -> Base:
