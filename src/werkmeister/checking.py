@@ -75,8 +75,6 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
 
 def show_check(found: dict[str, Any]) -> None:
     """Print what `check_expert` found."""
-    from rich.markup import escape
-
     from werkmeister.console import show_table
 
     machine, base, examples = found["machine"], found["base"], found["examples"]
@@ -96,8 +94,7 @@ def show_check(found: dict[str, Any]) -> None:
         ]
     rows += [(step["stage"], step["reason"] or "up to date") for step in found["plan"]]
     rows += [("note", note) for note in found["notes"]] + [("PROBLEM", problem) for problem in found["problems"]]
-    # Rich takes [names] in brackets for its own markup, and a path or a message may hold some.
-    show_table(("", escape(found["expert"])), [(escape(name), escape(words)) for name, words in rows])
+    show_table(("", found["expert"]), rows)
     print("Not ready." if found["problems"] else f"Next: werkmeister build {found['expert']}")
 
 

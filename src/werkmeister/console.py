@@ -114,13 +114,14 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str
     """A table on stdout; every column but the first stands to the right, and texts that are no figures to the left."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title or None, title_justify="left")
     for index, column in enumerate(columns):
         figures = index > 0 and all(not row[index] or row[index][0] in "0123456789+-−–—<≈" for row in rows)
-        table.add_column(column, justify="right" if figures else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as it stands: a name such as "e[/b]" is no markup
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(table)
 

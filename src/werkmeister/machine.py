@@ -261,6 +261,6 @@ def explain_os_error(error: OSError) -> MachineError | None:
             f"{where} cannot be written or read: {error.strerror}",
             hint="change the permissions, or copy the expert to a folder of your own",
         )
-    if error.errno == errno.ENOTDIR:
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return MachineError(f"{where} stands where a folder is needed", hint="move that file away")
     return None
