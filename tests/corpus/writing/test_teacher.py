@@ -363,6 +363,7 @@ def test_passages_of_a_few_characters_are_passed_over(tmp_path):
 
 
 KILLED = """
+import signal
 import sys
 from pathlib import Path
 from tests.teachers import Heard, document, manual
@@ -371,6 +372,8 @@ from werkmeister.corpus.writing.teacher import Teacher
 from werkmeister.engines.open import find_engine
 from werkmeister.progress import Silent
 
+# A shell starts what runs in the background with Ctrl-C turned off.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 url, home, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 found = find_engine(url, model="tiny", progress=Silent(), concurrency=2)
 with Asker(found, home, progress=Silent()) as asker:

@@ -199,11 +199,18 @@ def _options(entry: Entry, value: Value, language: Language, prose: bool = False
         yield _fact("option meaning", meaning, value.evidence, {"value": given}, f"option {given}")
         answer = language.answers["option value"].format(value=given, label=quoted)
         yield _fact("option value", answer, value.evidence, {"label": quoted}, f"option for {label}")
+    yield from _set(entry, options, value, language)
+
+
+def _set(entry: Entry, options: Sequence[tuple[str, str]], value: Value, language: Language) -> Iterator[Fact]:
+    """What to set for an option that is named alone: of every option, since those that two entries have cannot be told
+    apart, and are found by the writer only where each entry tells all of its own."""
+    for given, label in options:
         words = label.split()
         telling = len(_LETTERS.findall(label)) >= _TELLING and len(words) <= _LONGEST_LABEL
         if entry.number and telling and words[0].casefold() not in language.verbs:
             answer = language.answers["set"].format(row=entry.row, value=given, label=label.rstrip("."))
-            yield _fact("set", answer, value.evidence, {"label": quoted}, f"set {label}")
+            yield _fact("set", answer, value.evidence, {"label": language.quoted(label)}, f"set {label}")
 
 
 def _switch(answer: str, evidence: Span, language: Language) -> Iterator[Fact]:

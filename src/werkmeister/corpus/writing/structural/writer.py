@@ -24,7 +24,7 @@ from werkmeister.corpus.writing.structural.tables import read_table
 from werkmeister.corpus.writing.structural.troubles import property_facts, trouble_facts
 from werkmeister.passage import Passage
 
-VERSION = 5
+VERSION = 6
 FORMS = 2
 _TELLING = 6  # words of an answer whose language can be told
 
