@@ -46,7 +46,7 @@ def prepare(header: GgufHeader, folder: Path, progress: Progress) -> None:
         with quiet():
             _write_tokenizer(header, partial, progress)
             _write_model(header, partial, progress)
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, KeyError, RuntimeError) as error:
         raise BaseModelError(
             f"{header.path} ({header.architecture}) cannot be prepared for training: {error}",
             hint="name the Hugging Face id of the same model instead",

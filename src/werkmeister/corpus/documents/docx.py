@@ -32,7 +32,8 @@ def disguised(data: bytes) -> bytes:
                 if name.endswith(".xml") and name.startswith(("word/", "docProps/")) and b"\0" not in content[:64]:
                     content = _ENTITY.sub(_disguise, content)
                 made.writestr(name, content)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    # zipfile's RuntimeError: a password is needed, or the packing is one that it does not know.
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
         if "encrypted" in str(error):
             raise UnreadableError("is encrypted: save it without a password, and run it again") from error
         raise UnreadableError(f"is damaged ({error}): copy it again, or open it and save it anew") from error

@@ -100,7 +100,8 @@ def _of_zip(data: bytes, named: str) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError, UnicodeDecodeError) as error:
+    # A damaged directory may tell of a version that zipfile does not know, and of places beyond any number.
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, OverflowError) as error:
         raise UnreadableError("is damaged (its packed content cannot be opened): copy it again") from error
     size = sum(entry.file_size for entry in entries)
     if size > _LARGEST:
