@@ -13,7 +13,7 @@ test: setup
 	$(THREADS) $(BIN)/python -m pytest
 
 test-all: setup
-	$(THREADS) $(BIN)/python -m pytest -m "not gpu"
+	$(THREADS) $(BIN)/python -m pytest -m "not gpu" -rs
 
 guards: setup
 	$(BIN)/ruff format --check src tests benchmarks examples tools

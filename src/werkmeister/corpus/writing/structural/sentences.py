@@ -12,7 +12,6 @@ _END = re.compile(r"[.!?][\"”“')\]]*(?=\s+[\"„“'(]?[A-ZÄÖÜ0-9\[])")
 _OPEN = re.compile(r"[(\[{]")
 _CLOSE = re.compile(r"[)\]}]")
 # Words an author left for later, and the arrow with which a typesetter broke a line of code.
-# What a document's author left to be written, or an arrow that a figure left behind: no sentence to learn from.
 _PLACEHOLDER = re.compile(r"\b(?:FIXME|TODO|TBD|XXX)\b|←")
 # A text that stops at one of these was cut off, or leads to something that stands elsewhere. The second row ends
 # sentences too ("… what it stands for."), and counts only where there is no point.
