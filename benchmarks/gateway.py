@@ -29,6 +29,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+from answer_cpu import QUESTIONS
 
 from werkmeister.bases.find import find_base
 from werkmeister.consulting.expert import Expert
@@ -42,14 +43,6 @@ from werkmeister.engines.isolated import IsolatedEngine
 from werkmeister.machine import read_machine, threads_by_load
 from werkmeister.progress import Silent
 
-QUESTIONS = (
-    "Explain how a door lock works.",
-    "Name five tools of a carpenter and what each is for.",
-    "What should one check before replacing a light switch?",
-    "Write a short note that the heating will be off tomorrow.",
-    "Why does a battery lose capacity in the cold?",
-    "Describe the smell of rain.",
-)
 CLIENTS = 8
 CONTEXT = 2048
 Answered = tuple[int, float, float]  # tokens, seconds to the first token, seconds

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from werkmeister.bases.base import Base
+
 CONTEXT = 512
 COLOURS = {"red": "R1", "green": "G2", "blue": "B3", "yellow": "Y4", "black": "K5", "white": "W6"}
 THINGS = ("lamp", "door", "car", "coat", "wall", "boat", "cup", "ball", "tree", "book")
@@ -358,3 +360,21 @@ def _read(file: Path) -> Any:
 
 def _write(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def tiny_base(folder: Path, *, context_length: int = CONTEXT) -> Base:
+    """A base on a tiny random Llama that is written into `folder`."""
+    return Base(
+        name="tiny",
+        source="tests",
+        folder=write_llama(folder),
+        gguf=None,
+        architecture="llama",
+        context_length=context_length,
+        parameters=1,
+        template=CHATML,
+        template_source="base",
+        stop=("<|im_end|>",),
+        identity="identity of tiny",
+        licence="none",
+    )

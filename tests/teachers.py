@@ -16,19 +16,8 @@ from werkmeister.engines.engine import Engine
 from werkmeister.engines.open import FoundEngine
 from werkmeister.engines.scripted import ScriptedEngine
 from werkmeister.passage import Passage
-from werkmeister.progress import Silent
 
 FORMS = 2
-
-
-class Heard(Silent):
-    """Progress that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def passage(text: str, *, document: str = "pump.md", start: int = 0, language: str = "en", tokens: int = 0) -> Passage:

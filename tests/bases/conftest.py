@@ -1,35 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from werkmeister.progress import Silent, Track
-
-
-class Heard(Silent):
-    """A Progress that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.tracks: list[str] = []
-        self.moved = 0.0
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    @contextmanager
-    def track(self, label: str, total: float | None) -> Iterator[Track]:
-        self.tracks.append(label)
-        heard = self
-
-        class Moved:
-            def advance(self, amount: float = 1, **shown: str) -> None:
-                heard.moved += amount
-
-        yield Moved()
+from tests.heard import Heard
 
 
 @pytest.fixture

@@ -27,16 +27,6 @@ PROMPTS = (
 )
 
 
-class Heard(Silent):
-    """Keeps what a stage says."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 @dataclass(frozen=True)
 class Upstream:
     """A base with a dataset and a train artefact on it."""

@@ -11,7 +11,6 @@ import pytest
 
 from tests.building.exporting import (
     PROMPTS,
-    Heard,
     Upstream,
     change_config,
     copy_of,
@@ -21,6 +20,7 @@ from tests.building.exporting import (
     upstream_on,
 )
 from tests.checkpoints import FAMILIES
+from tests.heard import Heard
 from werkmeister.artefact import Artefact
 from werkmeister.bases.find import find_base
 from werkmeister.bases.gguf_header import read_gguf_header

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.building.exporting import Heard
+from tests.heard import Heard
 from werkmeister.bases.gguf_header import Tensor, read_gguf_header
 from werkmeister.building.adapter import Delta, permute_heads
 from werkmeister.building.applied import ERRORS, applied

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import CONTEXT, SYSTEM, write_llama
+from tests.checkpoints import CONTEXT, SYSTEM, tiny_base
+from tests.heard import Heard
 from werkmeister.artefact import exists, stage_key
 from werkmeister.bases.base import Base
 from werkmeister.chat import read_examples
@@ -21,33 +22,9 @@ from werkmeister.progress import Silent
 COLOURS = ("red", "green", "blue", "black")
 
 
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Base:
-    from tests.checkpoints import CHATML
-
-    folder = write_llama(tmp_path_factory.mktemp("base") / "tiny")
-    return Base(
-        name="tiny",
-        source="tests",
-        folder=folder,
-        gguf=None,
-        architecture="llama",
-        context_length=CONTEXT,
-        parameters=1,
-        template=CHATML,
-        template_source="base",
-        stop=("<|im_end|>",),
-        identity="identity of tiny",
-        licence="none",
-    )
+    return tiny_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def rows(count: int = 40) -> list[dict]:
@@ -179,7 +156,7 @@ def test_an_absolute_pattern_is_followed(tmp_path, base):
 
 def test_an_example_keeps_its_own_system_message_and_this_is_said(tmp_path, base):
     write(tmp_path / "examples.jsonl", [{**row, "system": "Mine."} for row in rows(5)] + rows(20)[5:])
-    progress = Listening()
+    progress = Heard()
     made = run(tmp_path, base, system="Theirs.", progress=progress)
     systems = [
         e.prompt[0].content for name in ("train", "valid", "exam") for e in read_examples(made.file(f"{name}.jsonl"))
@@ -207,7 +184,7 @@ def test_names_of_hub_data_sets_are_told_from_files(text, named):
 
 def test_files_that_name_one_split_alone_are_divided_and_this_is_said(tmp_path, base):
     write(tmp_path / "examples.jsonl", [{**row, "split": "test"} for row in rows()])
-    progress = Listening()
+    progress = Heard()
     made = run(tmp_path, base, progress=progress)
     assert all(split["examples"] for split in made.facts["splits"].values())
     assert "every example says split = exam, so the splits are cut afresh" in progress.said
@@ -215,7 +192,7 @@ def test_files_that_name_one_split_alone_are_divided_and_this_is_said(tmp_path, 
 
 def test_columns_that_are_not_used_are_said(tmp_path, base):
     write(tmp_path / "examples.jsonl", [{**row, "id": 1, "url": "x"} for row in rows()])
-    progress = Listening()
+    progress = Heard()
     run(tmp_path, base, progress=progress)
     assert "examples.jsonl: columns not used: id, url" in progress.said
 
@@ -246,7 +223,7 @@ def scripted(folder: Path, script: str = SCRIPT) -> dict:
 
 
 def test_a_script_makes_the_files_and_what_it_prints_is_said(tmp_path, base):
-    progress = Listening()
+    progress = Heard()
     made = run(tmp_path, base, progress=progress, **scripted(tmp_path))
     assert sum(split["examples"] for split in made.facts["splits"].values()) == 30
     assert "making 30" in progress.said

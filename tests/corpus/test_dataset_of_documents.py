@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import CHATML, CONTEXT, write_llama
+from tests.checkpoints import CONTEXT, tiny_base
 from tests.manuals import write_manual, write_manuals
 from werkmeister.bases.base import Base
 from werkmeister.chat import read_examples
@@ -26,12 +26,7 @@ SPLITS = ("train", "valid", "exam")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Base:
-    folder = write_llama(tmp_path_factory.mktemp("base") / "tiny")
-    return Base(
-        **{"name": "tiny", "source": "tests", "folder": folder, "gguf": None, "architecture": "llama"},
-        **{"context_length": 2 * CONTEXT, "parameters": 1, "template": CHATML, "template_source": "base"},
-        **{"stop": ("<|im_end|>",), "identity": "identity of tiny", "licence": "none"},
-    )
+    return tiny_base(tmp_path_factory.mktemp("base") / "tiny", context_length=2 * CONTEXT)
 
 
 def make(expert: Path, base: Base, **given) -> None:

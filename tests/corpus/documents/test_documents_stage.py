@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import CHATML, CONTEXT, write_llama
+from tests.checkpoints import CONTEXT, tiny_base
 from tests.corpus.documents.samples import SAMPLES, pdf
+from tests.heard import Heard
 from werkmeister.artefact import Artefact
 from werkmeister.bases.base import Base
 from werkmeister.bases.tokens import load_tokenizer
@@ -19,31 +20,9 @@ from werkmeister.passage import read_passages
 from werkmeister.progress import Silent
 
 
-class Listening(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Base:
-    folder = write_llama(tmp_path_factory.mktemp("base") / "tiny")
-    return Base(
-        name="tiny",
-        source="tests",
-        folder=folder,
-        gguf=None,
-        architecture="llama",
-        context_length=CONTEXT,
-        parameters=1,
-        template=CHATML,
-        template_source="base",
-        stop=("<|im_end|>",),
-        identity="identity of tiny",
-        licence="none",
-    )
+    return tiny_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture
@@ -150,7 +129,7 @@ def test_files_without_text_are_listed_with_the_reason_and_the_rest_goes_on(expe
     (folder / "zz copy.md").write_bytes(SAMPLES["md"]())
     (folder / "photo.jpg").write_bytes(b"\xff\xd8\xff")
     (folder / "~$manual.docx").write_bytes(b"lock")
-    listening = Listening()
+    listening = Heard()
     made = run(expert, base, progress=listening)
     unread = {one["name"]: one["reason"] for one in lines(made, "unread.jsonl")}
     assert unread.keys() == {"manuals/scan.pdf", "manuals/empty.docx", "manuals/zz copy.md"}

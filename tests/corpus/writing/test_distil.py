@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.teachers import Heard, engine, found, never
+from tests.heard import Heard
+from tests.teachers import engine, found, never
 from werkmeister.corpus.writing.asking import Asker
 from werkmeister.corpus.writing.distil import distil, prompt_files, read_prompts
 from werkmeister.errors import DataError, EngineError, SettingsError

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.heard import Heard
 from tests.openai_server import Server, serving
-from tests.teachers import FORMS, Crowd, Heard, document, engine, found, good, manual, never, passage, rubbish
+from tests.teachers import FORMS, Crowd, document, engine, found, good, manual, never, passage, rubbish
 from werkmeister.chat import conversation
 from werkmeister.corpus.writing.asking import Asker
 from werkmeister.corpus.writing.prompts import points_at_passage, writing
@@ -366,7 +367,8 @@ KILLED = """
 import signal
 import sys
 from pathlib import Path
-from tests.teachers import Heard, document, manual
+from tests.heard import Heard
+from tests.teachers import document, manual
 from werkmeister.corpus.writing.asking import Asker
 from werkmeister.corpus.writing.teacher import Teacher
 from werkmeister.engines.open import find_engine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import CHATML, CONTEXT, write_llama
+from tests.checkpoints import tiny_base
 from tests.manuals import write_manual, write_manuals
 from tests.openai_server import Server, serving
 from werkmeister.artefact import exists, stage_key
@@ -25,22 +25,9 @@ from werkmeister.progress import Silent
 MANUALS = 14
 
 
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Base:
-    folder = write_llama(tmp_path_factory.mktemp("base") / "tiny")
-    return Base(
-        **{"name": "tiny", "source": "tests", "folder": folder, "gguf": None, "architecture": "llama"},
-        **{"context_length": CONTEXT, "parameters": 1, "template": CHATML, "template_source": "base"},
-        **{"stop": ("<|im_end|>",), "identity": "identity of tiny", "licence": "none"},
-    )
+    return tiny_base(tmp_path_factory.mktemp("base") / "tiny")
 
 
 def read(expert: Path, base: Base):
