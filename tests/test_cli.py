@@ -10,10 +10,12 @@ import zlib
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.checkpoints import write_llama
 from tests.corpus.documents.samples import pdf
 from tests.manuals import write_manuals
+from werkmeister.cli import main
 from werkmeister.errors import SettingsError
 from werkmeister.starting import new_expert
 
@@ -100,6 +102,28 @@ def test_check_says_beforehand_that_a_teacher_cannot_be_asked(tmp_path: Path) ->
         done = run("check", tmp_path / "mine", "--set", f"write.teacher={teacher}", "--json")
         assert done.returncode == 2
         assert problem in json.loads(done.stdout)["problems"][0]
+
+
+def test_check_finds_a_teacher_below_the_home_folder_as_the_build_does(tmp_path: Path) -> None:
+    run("new", tmp_path / "mine", "--documents", str(Path(__file__)))
+    (tmp_path / "teacher.GGUF").touch()
+    done = run("check", tmp_path / "mine", "--set", "write.teacher=~/teacher.GGUF", "--json", HOME=str(tmp_path))
+    assert not any("write.teacher" in problem for problem in json.loads(done.stdout)["problems"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "function", "goes_on"),
+    [("serve", "serving.run_server", False), ("build", "pipeline.build", True), ("train", "pipeline.run_stage", True)],
+)
+def test_ctrl_c_promises_to_go_on_only_where_that_is_so(tmp_path: Path, monkeypatch, verb, function, goes_on) -> None:
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    new_expert(tmp_path / "mine", "smollm2-135m")
+    monkeypatch.setattr(f"werkmeister.{function}", stopped)
+    done = CliRunner().invoke(main, [verb, str(tmp_path / "mine")])
+    assert done.exit_code == 130 and "Error: stopped" in done.stderr
+    assert ("the same command goes on from there" in done.stderr) == goes_on
 
 
 def test_new_refuses_documents_that_are_not_there(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ show_review(review_expert(read_expert(Path(sys.argv[1])), progress=live()), as_j
 """
 
 
-def test_ctrl_c_ends_the_page_in_good_order_with_everything_kept(expert: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_page_in_good_order_with_everything_kept(expert: Path, number: signal.Signals) -> None:
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", PERSON, str(expert)],
@@ -146,7 +147,7 @@ def test_ctrl_c_ends_the_page_in_good_order_with_everything_kept(expert: Path) -
     connection.request("POST", f"{url.path}decide", json.dumps({"id": PAIRS[0]["id"], "decision": "drop"}), headers)
     assert connection.getresponse().status == 200
     assert load_decisions(expert).of[PAIRS[0]["id"]].verdict == "drop"
-    process.send_signal(signal.SIGINT)  # the connection is still open, as a browser's is
+    process.send_signal(number)  # the connection is still open, as a browser's is
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0, err
     assert "Traceback" not in err

@@ -180,14 +180,14 @@ def _documents(settings: Settings) -> dict[str, Any]:
 
 def _teacher_problems(settings: Settings) -> list[str]:
     """What will keep the teacher from being asked: the policy, a key or a file that is missing; asks nobody."""
-    from werkmeister.engines.open import is_url
+    from werkmeister.engines.open import is_url, model_file
     from werkmeister.governing.policy import require_allowed
 
     write = settings.table("write")
     if not is_url(write.teacher):
-        places = (settings.folder, Path())
-        gone = write.teacher.endswith(".gguf") and not any((at / write.teacher).is_file() for at in places)
-        return [f"write.teacher: there is no file {write.teacher}"] if gone else []
+        name = write.teacher.strip()
+        gone = name.lower().endswith(".gguf") and model_file(name, settings.folder) is None
+        return [f"write.teacher: there is no file {name}"] if gone else []
     problems = []
     try:
         require_allowed(write.teacher, settings.table("policy"))

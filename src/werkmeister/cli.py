@@ -51,8 +51,11 @@ def _writing(function: Verb) -> Verb:
     return _BUDGET(_LIMIT(folded))  # type: ignore[return-value]
 
 
-def _verb(function: Verb) -> Verb:
-    """Turn errors into exit codes: 2 for what the person can mend, 1 for ours, 130 for Ctrl-C."""
+def _verb(function: Verb, *, resumes: bool = False) -> Verb:
+    """Turn errors into exit codes: 2 for what the person can mend, 1 for ours, 130 for Ctrl-C.
+
+    `resumes` says that the same command goes on where Ctrl-C stopped it.
+    """
 
     @functools.wraps(function)
     def guarded(*args: Any, as_json: bool, **options: Any) -> None:
@@ -74,13 +77,20 @@ def _verb(function: Verb) -> Verb:
                 raise
             told = MachineError(f"the package {error.name} is missing", hint="pip install 'werkmeister[build]'")
         except KeyboardInterrupt:
-            told = StoppedByUser("stopped; what was complete is kept", hint="the same command goes on from there")
+            told = StoppedByUser("stopped")
+            if resumes:
+                told = StoppedByUser("stopped; what was complete is kept", hint="the same command goes on from there")
         from werkmeister.console import show_error
 
         show_error(told, as_json=as_json)
         sys.exit(told.exit_code)
 
     return _JSON(guarded)  # type: ignore[return-value]
+
+
+def _working(function: Verb) -> Verb:
+    """Declare a verb that runs stages."""
+    return _verb(function, resumes=True)
 
 
 @main.command()
@@ -128,7 +138,7 @@ def check(expert: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @_SET
 @click.option("--finish", is_flag=True, help="End an interrupted training with its best checkpoint.")
 @_writing
-@_verb
+@_working
 def build(expert: Path, overrides: tuple[str, ...], finish: bool, as_json: bool) -> None:
     """From documents and examples to the exam: run every stage that is missing or stale."""
     from werkmeister.console import live
@@ -142,7 +152,7 @@ def build(expert: Path, overrides: tuple[str, ...], finish: bool, as_json: bool)
 def _stage(stage: str, help_text: str, *, finishing: bool = False, writing: bool = False) -> None:
     """Declare the verb that runs one stage alone."""
 
-    @_verb
+    @_working
     def run(expert: Path, overrides: tuple[str, ...], again: bool, as_json: bool, finish: bool = False) -> None:
         from werkmeister.console import live
         from werkmeister.pipeline import read_expert, run_stage
@@ -178,7 +188,7 @@ _stage("train", "Train the adapter (QLoRA) on the dataset.", finishing=True)
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for --target; default: EXPERT/TARGET.")
 @_FILE
-@_verb
+@_working
 def export(
     expert: Path, overrides: tuple[str, ...], again: bool, target: str, output: Path, file: str, as_json: bool
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -95,7 +96,12 @@ def threads_by_load() -> int:
     """
     before = look_at_cpus()
     time.sleep(0.1)
-    return max(1, min(cores(), round(free_cores(before, look_at_cpus()))))
+    return threads_for(free_cores(before, look_at_cpus()))
+
+
+def threads_for(free: float) -> int:
+    """The number of threads for so many free cores: at least one, and no more than this process may use."""
+    return max(1, min(cores(), round(free)))
 
 
 def look_at_cpus() -> CpuLook:
@@ -125,7 +131,14 @@ def free_cores(before: CpuLook, now: CpuLook, *, own: float = 0.0) -> float:
 
 
 def peak_memory() -> int:
-    """The largest resident size of this process so far, in bytes."""
+    """The largest resident size of this program so far, in bytes.
+
+    On Linux getrusage says at least the size of the parent at the time of the fork, which may just have trained a
+    model; VmHWM belongs to the program itself.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", "\n".join(_lines(Path("/proc/self/status"))), re.MULTILINE)
+    if found:
+        return int(found[1]) * 1024
     if platform.system() == "Windows":
         import psutil
 

@@ -6,12 +6,11 @@ import json
 import sys
 from collections.abc import Iterator
 
-from werkmeister.chat import Conversation, Message
+from werkmeister.chat import Conversation
 from werkmeister.console import show_json
-from werkmeister.consulting.chat_loop import below, converse
+from werkmeister.consulting.chat_loop import below, continued, converse
 from werkmeister.consulting.expert import Answer, Expert, ask, stream_answer
-from werkmeister.consulting.prompting import without_oldest
-from werkmeister.errors import ContextError
+from werkmeister.errors import UserError
 
 
 def show_answer(expert: Expert, question: str, *, as_json: bool) -> None:
@@ -35,11 +34,10 @@ def talk(expert: Expert, *, as_json: bool) -> None:
         for line in filter(None, map(str.strip, _lines())):
             try:
                 answer = ask(expert, line, history=history)
-            except ContextError as error:
+            except UserError as error:
                 print(json.dumps({"error": error.message}, ensure_ascii=False), flush=True)
                 continue
-            kept = without_oldest(history, answer.turns_left_out)
-            history = (*kept, Message("user", line), Message("assistant", answer.text))
+            history = continued(history, line, answer)
             print(json.dumps(answer.record(), ensure_ascii=False), flush=True)
         return
     lines = _lines()

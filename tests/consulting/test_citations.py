@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,11 @@ def test_a_sentence_of_the_passage_is_cited_with_its_characters_and_page():
     assert (found.start, found.document_start) == (0, 1000)
     assert found.place == "pump.pdf, p. 12, Maintenance › Filter"
     assert holds(found, FILTER)
+
+
+def test_a_passage_of_several_pages_does_not_say_on_which_of_them_a_line_stands():
+    (found,) = cited("Clean the filter every 3 months.", [replace(FILTER, last_page=13)])
+    assert found.page == 0 and found.place.startswith("pump.pdf, p. 12–13,")
 
 
 def test_case_marks_and_line_breaks_do_not_matter_and_the_quote_is_the_passages_own():

@@ -3,6 +3,8 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -150,6 +152,28 @@ def test_more_vectors_than_a_block_come_back_in_their_order(tmp_path):
     for number in (0, 4095, 4096, 4999):
         vector = library.vectors.bodies[library.vectors.of_part[library.vectors.starts[number]]]
         assert vector == pytest.approx(embedder.questions(parts(many[number]))[0], abs=1e-3)
+
+
+def test_the_embedder_is_asked_by_one_thread_at_a_time(tmp_path):
+    class Alone(ScriptedEmbedder):
+        inside = most = 0
+
+        def questions(self, texts):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.002)
+            try:
+                return super().questions(texts)
+            finally:
+                self.inside -= 1
+
+    embedder = Alone(shelves.SYNONYMS)
+    library = shelves.library(tmp_path / "l.sqlite", embedder=embedder)
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(library.search, "How is the boiler reset?") for _ in range(8)]
+        made = [pool.submit(library.embedder.embed, ["boiler", "pump"]) for _ in range(8)]
+    assert all(one.result() for one in found) and embedder.most == 1
+    assert np.allclose(made[0].result(), embedder.questions(["boiler", "pump"]))
 
 
 def test_many_threads_search_one_library(by_both):

@@ -170,6 +170,27 @@ def test_files_that_give_their_own_exam_leave_the_pairs_one_of_theirs(expert, ba
     assert sum(bool(example.passage) for example in exam) > 10
 
 
+def test_pairs_give_no_exam_where_files_bring_one_and_the_share_is_zero(expert, base):
+    rows = [{"prompt": f"Where is shelf {n}?", "completion": f"Hall {n}.", "split": "exam"} for n in range(12)]
+    (expert / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = splits_of(run(expert, base, exam=0))
+    assert len(splits["exam"]) == 12 and not any(example.passage for example in splits["exam"])
+    assert any(example.passage for example in splits["valid"])
+
+
+def test_a_share_of_zero_is_told_where_the_split_would_be_empty(expert, base):
+    made = run(expert, base, exam=0, valid=0)
+    splits = splits_of(made)
+    assert all(len({example.group for example in splits[name]}) == 1 for name in ("valid", "exam"))
+    notes = json.loads(made.file("report.json").read_text())["notes"]
+    told = [note for note in notes if "no split may be empty" in note]
+    assert len(told) == 2 and f"{len(splits['exam'])} example" in " ".join(told)
+    assert not any(
+        "no split may be empty" in note
+        for note in json.loads(run(expert, base).file("report.json").read_text())["notes"]
+    )
+
+
 def test_questions_of_ones_own_for_the_exam_keep_their_documents_and_variants_of_them_out_of_train(expert, base):
     """Every row says exam: that is no reason to cut them afresh, since the pairs fill train."""
     passages = list(read_passages(expert / "artefacts" / "documents" / "passages.jsonl"))

@@ -87,7 +87,7 @@ def write_artefacts(home: Path, count: int = 12, report: dict | None = None) -> 
         write_passages(draft.path / "passages.jsonl", passages)
         documents = [
             {"name": name_of(n), "sha256": "0" * 64, "format": "markdown", "title": f"Pump P{n}", "language": "en"}
-            | {"pages": 2, "characters": 300, "passages": 2, "dropped": []}
+            | {"pages": 2, "empty_pages": [2], "characters": 300, "passages": 2, "dropped": []}
             for n in range(count)
         ]
         _lines(draft.path / "documents.jsonl", documents)

@@ -15,7 +15,8 @@ import openai
 from werkmeister.consulting.expert import Expert
 from werkmeister.delivery.gateway import Gateway
 from werkmeister.delivery.guard import Door
-from werkmeister.delivery.serving import Server, listen, run_gateway
+from werkmeister.delivery.listening import Server
+from werkmeister.delivery.serving import listen, run_gateway
 from werkmeister.delivery.settings import ServeSettings
 from werkmeister.engines.engine import Engine, Sampling
 from werkmeister.engines.scripted import ScriptedEngine

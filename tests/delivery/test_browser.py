@@ -138,6 +138,13 @@ def test_a_bundle_that_fails_half_way_leaves_the_old_one(built, tmp_path, monkey
     assert (made.path / "bundle.json").read_bytes() == before
 
 
+def test_odd_line_ends_in_golden_prompts_are_no_ends_of_lines(built, tmp_path):
+    file = tmp_path / "golden.jsonl"
+    file.write_text(GOLDEN.replace('"b"', '"b\u2028c\x85d"'), encoding="utf-8")
+    made = browser_bundle(built, tmp_path / "web", expected=file)
+    assert (made.path / "expected.jsonl").read_bytes() == file.read_bytes()
+
+
 @pytest.mark.parametrize(
     "line",
     ["{", '{"answer": "b"}', '{"messages": [], "answer": "b"}', '{"messages": [{"role": "user"}], "answer": ""}'],

@@ -8,11 +8,12 @@ import openai
 import pytest
 
 from tests.delivery.running import LOCAL, running, scripted
-from werkmeister.delivery.guard import Door, is_loopback
+from werkmeister.delivery.guard import Door
 from werkmeister.delivery.keys import KEYS_FILE, Keys, new_key
 from werkmeister.delivery.serving import door_of, listen, serve
 from werkmeister.delivery.settings import ServeSettings
 from werkmeister.errors import MachineError, SettingsError
+from werkmeister.governing.policy import is_loopback
 
 
 @pytest.fixture

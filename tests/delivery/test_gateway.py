@@ -14,11 +14,14 @@ import jsonschema
 import openai
 import pytest
 
+from tests.consulting.shelves import library
 from tests.delivery.running import expert, running, scripted
+from werkmeister.consulting.embedding import ScriptedEmbedder
 from werkmeister.consulting.finding import Finding
 from werkmeister.delivery import schemas
 from werkmeister.delivery.gateway_page import page_routes
 from werkmeister.delivery.openapi import document
+from werkmeister.delivery.serving import embedder_of
 from werkmeister.engines.engine import Sampling
 from werkmeister.engines.scripted import ScriptedEngine
 from werkmeister.grounding import open_book
@@ -273,14 +276,43 @@ def test_embeddings_come_from_the_model_that_is_given():
         name = "lengths"
 
         def embed(self, texts):
+            assert len(texts) <= 8, "in portions, so that questions get their turn in between"
             return [[float(len(text)), 0.5] for text in texts]
 
     with running(scripted(), embedder=Lengths()) as gateway, gateway.client() as client:
         found = client.embeddings.create(model="smith", input=["a", "bcd"])
         assert [list(one.embedding) for one in found.data] == [[1.0, 0.5], [3.0, 0.5]]
+        many = client.embeddings.create(model="smith", input=["x" * length for length in range(1, 31)])
+        assert [(one.index, one.embedding[0]) for one in many.data] == [(n, n + 1.0) for n in range(30)]
         body = {"input": "ab", "encoding_format": "base64"}
         raw = json.loads(gateway.send("POST", "/v1/embeddings", body)[2])["data"][0]["embedding"]
         assert struct.unpack("<2f", base64.b64decode(raw)) == (2.0, 0.5)
+
+
+def test_embeddings_of_an_expert_with_a_library_are_those_that_it_searches_by(tmp_path):
+    embedder = ScriptedEmbedder(width=8)
+    served = expert(ScriptedEngine({}), library=library(tmp_path / "l.sqlite", embedder=embedder))
+    with running(served, embedder=embedder_of(served)) as gateway, gateway.client() as client:
+        found = client.embeddings.create(model="smith", input=["the pump", "reset"], encoding_format="float")
+    assert found.model == "scripted"
+    assert [one.embedding for one in found.data] == embedder.questions(["the pump", "reset"]).tolist()
+    assert embedder_of(expert(ScriptedEngine({}), library=library(tmp_path / "words.sqlite"))) is None
+
+
+def test_embeddings_that_take_too_long_are_broken_off():
+    class Slow:
+        name = "slow"
+
+        def embed(self, texts):
+            time.sleep(0.2)
+            return [[1.0] for _ in texts]
+
+    with running(scripted(), embedder=Slow(), timeout=0.3) as gateway:
+        begin = time.perf_counter()
+        status, _, body = gateway.send("POST", "/v1/embeddings", {"input": ["a"] * 400})
+        assert status == 504 and json.loads(body)["error"]["code"] == "timeout"
+        assert time.perf_counter() - begin < 3
+        assert gateway.send("POST", "/v1/embeddings", {"input": "a"})[0] == 200
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

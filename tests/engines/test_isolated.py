@@ -47,6 +47,17 @@ def test_it_answers_like_the_engine_in_this_process(engine, inside):
     assert isinstance(engine, Stoppable)
 
 
+def test_it_takes_a_template_as_the_engine_in_this_process_does(tiny, engine):
+    template = "{{ messages[-1].content }}"
+    with (
+        IsolatedEngine(tiny, threads=1, template=template) as bare,
+        LlamaEngine(tiny, threads=1, template=template) as own,
+    ):
+        found, expected = reply(bare, QUESTIONS[0], SHORT), reply(own, QUESTIONS[0], SHORT)
+    assert (found.text, found.prompt_tokens) == (expected.text, expected.prompt_tokens)
+    assert found.prompt_tokens < reply(engine, QUESTIONS[0], SHORT).prompt_tokens
+
+
 def test_alternatives_are_the_likeliest_tokens_at_their_place(engine, inside):
     found = reply(engine, QUESTIONS[0], Sampling(max_tokens=1, alternatives=4))
     expected = inside.next_logprobs(QUESTIONS[0], 4)

@@ -83,6 +83,14 @@ def test_a_finished_sitting_starts_no_process_again(tmp_path):
     assert not (tmp_path / "job.json").exists()
 
 
+def test_odd_line_ends_in_an_answer_do_not_break_its_record(tmp_path):
+    odd = [Example(prompt=conversation("say it"), target="one\u2028two\x85three\r\nfour")]
+    job, prompts = scripted(answers={"say it": odd[0].target}), {odd[0].id: odd[0].prompt}
+    first = sit_apart(job, prompts, odd, MARKS["exact"], tmp_path)
+    assert sit_apart(job, prompts, odd, MARKS["exact"], tmp_path) == first
+    assert first.answered[0].answer == odd[0].target
+
+
 def test_the_error_of_the_process_is_raised_here_with_its_kind_and_next_step(tmp_path):
     with pytest.raises(ContextError, match="lower max_tokens"):
         sit_apart(scripted(max_tokens=100_000), PROMPTS, EXAMPLES, MARKS["exact"], tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from werkmeister.machine import cores, free_cores, look_at_cpus, threads_by_load
+from werkmeister.machine import cores, free_cores, look_at_cpus, threads_by_load, threads_for
 
 _EVERY = 5.0
 """Seconds between two looks."""
@@ -34,7 +34,7 @@ class ThreadChoice:
         # Halfway between the last look and the ones before, so that a moment's burst does not count.
         self._free = (self._free + free_cores(self._last, now, own=own - self._own)) / 2
         self._last, self._own = now, own
-        self._set(max(1, min(cores(), round(self._free))))
+        self._set(threads_for(self._free))
 
     def _used(self) -> float:
         times = self._process.cpu_times()

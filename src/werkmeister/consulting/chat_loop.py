@@ -57,7 +57,11 @@ def _turn(expert: Expert, history: Conversation, question: str, write: Callable[
     write("\n")
     for line in below(answer):
         write(f"{line}\n")
-    # A turn that no longer fitted fits no longer.
+    return continued(history, question, answer)
+
+
+def continued(history: Conversation, question: str, answer: Answer) -> Conversation:
+    """The conversation with this question and its answer; a turn that no longer fitted fits no longer."""
     kept = without_oldest(history, answer.turns_left_out)
     return (*kept, Message("user", question), Message("assistant", answer.text))
 

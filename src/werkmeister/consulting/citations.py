@@ -53,7 +53,8 @@ class Citation:
 
     `sentence` are its characters in the answer (start, end). `support` is one of VERBATIM, WORDS, NONE. With support,
     `passage` is the passage's id and `start`, `end` the characters of `quote` in its text; `document_start` and
-    `document_end` are those in the document's text. `page` counts from 1, 0 where there are none.
+    `document_end` are those in the document's text. `page` counts from 1; it is 0 where there are none, and for a
+    passage of several pages, which does not know where its lines stand.
     """
 
     sentence: tuple[int, int]
@@ -172,18 +173,13 @@ def _made(sentence: tuple[int, int], support: str, passage: Passage, place: tupl
         passage=passage.id,
         place=passage.place,
         document=passage.document,
-        page=_page(passage),
+        page=passage.first_page if passage.last_page <= passage.first_page else 0,
         start=start,
         end=end,
         document_start=passage.start + start,
         document_end=passage.start + end,
         quote=passage.text[start:end],
     )
-
-
-def _page(passage: Passage) -> int:
-    """The page where there is one alone; a passage over several does not know where its lines stand."""
-    return passage.first_page
 
 
 def _best_run(sentence: str, passage: Passage, question: str) -> tuple[float, tuple[int, int]] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
@@ -70,10 +71,6 @@ class E5:
         """As Embedder has it."""
         return self._made(self._model.query, texts)
 
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Vectors for the gateway's clients, made as those of questions."""
-        return [[float(number) for number in vector] for vector in self.questions(texts)]
-
     def _made(self, make: Any, texts: Sequence[str]) -> Matrix:
         # The engine takes C strings: a zero byte would end the text.
         made: Matrix = make([text.encode("utf-8", "replace").decode().replace("\0", " ") for text in texts])
@@ -107,8 +104,27 @@ class ScriptedEmbedder:
         made: Matrix = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
         return made
 
+
+class SharedEmbedder:
+    """An embedder that many threads may ask: one after the other, since no package promises more. An Embedder too."""
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner = inner
+        self._lock = threading.Lock()
+        self.key, self.name, self.width, self.foreign = inner.key, inner.name, inner.width, inner.foreign
+
+    def passages(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        with self._lock:
+            return self._inner.passages(texts)
+
+    def questions(self, texts: Sequence[str]) -> Matrix:
+        """As Embedder has it."""
+        with self._lock:
+            return self._inner.questions(texts)
+
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """Vectors for the gateway's clients."""
+        """Vectors for the gateway's clients, made as those of questions."""
         return [[float(number) for number in vector] for vector in self.questions(texts)]
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from werkmeister.artefact import open_artefact
+from werkmeister.artefact import exists, open_artefact
 from werkmeister.chat import Conversation
 from werkmeister.consulting.conversation import standalone
+from werkmeister.consulting.embedding import Embedder, SharedEmbedder, open_embedder_of
 from werkmeister.consulting.finding import Finding
 from werkmeister.consulting.fusion import fuse, ranks
 from werkmeister.consulting.library_file import FORMAT, LIBRARY, passage_of, read_meta
@@ -25,7 +26,6 @@ from werkmeister.passage import Passage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from werkmeister.consulting.embedding import Embedder
     from werkmeister.consulting.vectors import Vectors
 
 CANDIDATES = 100
@@ -96,9 +96,9 @@ class SqliteLibrary:
         passages: int = 1,
         weights: tuple[float, float] = (1.0, 1.0),
     ) -> None:
-        self.path, self.embedder, self.served, self.weights = path, embedder, passages, weights
+        self.path, self.served, self.weights = path, passages, weights
+        self.embedder = SharedEmbedder(embedder) if embedder is not None else None
         self._threads = threading.local()
-        self._embedding = threading.Lock()
         self._terms: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
         meta = read_meta(self._connection)
         if meta.get("format") != FORMAT:
@@ -221,8 +221,7 @@ class SqliteLibrary:
         if self.embedder is None or self.vectors is None:
             return None
         bare = without_names(question, self.names)
-        with self._embedding:  # no promise of a model's package about several threads
-            vectors = self.embedder.questions([bare, question] if bare != question else [question])
+        vectors = self.embedder.questions([bare, question] if bare != question else [question])
         weight = _NAMED if bare != question else _UNNAMED
         return self.vectors.scores(vectors[0], vectors[-1], weight, ranges)
 
@@ -322,13 +321,11 @@ def open_library(folder: Path, *, passages: int = 0, threads: int = 0) -> Sqlite
     when its embedding model is not installed.
     """
     path = folder / "artefacts" / "index"
-    if not (path / "manifest.json").is_file():
+    if not exists(path):
         return None
     made = open_artefact(path, "index", make_with=f"werkmeister index {folder}")
     embedder = None
     if made.facts["embedder"]:
-        from werkmeister.consulting.embedding import open_embedder_of
-
         embedder = open_embedder_of(made.facts["embedder"], threads)
     return SqliteLibrary(
         made.file(LIBRARY),
@@ -343,6 +340,6 @@ def trained_passages(folder: Path) -> int:
     from werkmeister.artefact import read_manifest
 
     written = folder / "artefacts" / "write"
-    if not (written / "manifest.json").is_file():
+    if not exists(written):
         return 1
     return 1 + int(read_manifest(written)["facts"].get("distractors", 0))

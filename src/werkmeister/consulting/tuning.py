@@ -15,7 +15,7 @@ from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.consulting.expert import AskSettings, Expert, Found, find_expert
 from werkmeister.engines.engine import Engine, Sampling, Stop, Token, stream_until
 from werkmeister.engines.isolated import IsolatedEngine
-from werkmeister.engines.llama import USUAL_CONTEXT
+from werkmeister.engines.llama import context_of
 from werkmeister.errors import SettingsError
 from werkmeister.machine import cores, read_machine, threads_by_load
 from werkmeister.memory import Memory
@@ -151,6 +151,5 @@ def _most_slots(path: Path, context_length: int) -> int:
     key_heads = header.get("attention.head_count_kv", heads)
     key_heads = max(key_heads) if isinstance(key_heads, list) else int(key_heads)
     sizes = int(header.get("attention.key_length", width)) + int(header.get("attention.value_length", width))
-    context = context_length or min(int(header.get("context_length", 0)) or USUAL_CONTEXT, USUAL_CONTEXT)
-    each = context * int(header.get("block_count", 1)) * key_heads * sizes * 2
+    each = context_of(header, context_length) * int(header.get("block_count", 1)) * key_heads * sizes * 2
     return max(1, int(read_machine().memory_free * _SHARE) // max(1, each))

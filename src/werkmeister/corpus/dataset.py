@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from werkmeister.corpus.reading import Source
     from werkmeister.corpus.shapes import Given
 
-VERSION = 1
+VERSION = 2
 EXAMPLES = ("examples.jsonl",)
 """The files of examples that are read where expert.toml names none; beside documents they need not be there."""
 
@@ -333,7 +333,16 @@ def _divide(
         name: [one.example for one in fixed if one.split == name] for name in ("train", "valid", "exam")
     }
     if rest:
-        cut = split(rest, valid=settings.valid, exam=settings.exam, exam_limit=limit, seed=settings.seed)
+        shares = {"valid": settings.valid, "exam": settings.exam}
+        filled = {one.split for one in fixed if not shares.get(one.split, 1)}
+        cut = split(rest, **shares, exam_limit=limit, seed=settings.seed, filled=filled)
+        for name, share in shares.items():
+            if cut[name] and not share and not any(one.split == name for one in rest):
+                count = len(cut[name])
+                notes.append(
+                    f"dataset.{name} = 0, and no split may be empty: the smallest group, {count:,} "
+                    f"example{'s' * (count > 1)}, went into {name}"
+                )
         splits = {name: [*own, *cut[name]] for name, own in splits.items()}
     parted = parted_groups(splits)
     if parted:

@@ -126,7 +126,7 @@ def question_shingles(text: str) -> set[str]:
     return {line[at : at + _WIDE] for at in range(max(1, len(line) - _WIDE + 1))}
 
 
-def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+def jaccard(left: frozenset[object], right: frozenset[object]) -> float:
     """Shared elements over all elements; 1 for two empty sets."""
     shared = len(left & right)
     return shared / (len(left) + len(right) - shared) if left or right else 1.0

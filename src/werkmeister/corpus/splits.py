@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from werkmeister.chat import Example
@@ -34,18 +34,27 @@ class _Unit:
         return len(self.members)
 
 
-def split(given: Sequence[Given], *, valid: float, exam: float, exam_limit: int, seed: int) -> dict[str, list[Example]]:
+def split(
+    given: Sequence[Given],
+    *,
+    valid: float,
+    exam: float,
+    exam_limit: int,
+    seed: int,
+    filled: Collection[str] = (),
+) -> dict[str, list[Example]]:
     """Divide examples into train, valid and exam; each keeps the order of `given`.
 
     Splits that the files give are kept as they are, and a split that they do not give is cut from the examples
     without one (from train, when all have one). `valid` and `exam` are fractions of what is divided, `exam_limit` the
     largest exam that is cut (0: no limit). Without groups each stratum's exam and valid are within one example of
-    their fraction; groups add up to half of the largest. Each split has at least one example. Raises DataError when
-    there are too few examples, or too few groups, for that.
+    their fraction; groups add up to half of the largest. Each split has at least one example, but for those of
+    `filled`: others fill them, and nothing is cut for them. Raises DataError when there are too few examples, or too
+    few groups, for that.
     """
     named = [one.split for one in given]
     _join_groups(given, named)
-    cut = [name for name in ("exam", "valid") if name not in named]
+    cut = [name for name in ("exam", "valid") if name not in named and name not in filled]
     pool = [i for i, name in enumerate(named) if not name] or [i for i, name in enumerate(named) if name == "train"]
     if cut:
         units = _units([(i, given[i].example) for i in pool], seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from werkmeister.corpus.decisions import Record
-from werkmeister.errors import DataError
+from werkmeister.corpus.lines import read_lines
 from werkmeister.passage import Passage, read_passages
 
 _NEEDED = ("id", "question", "answer", "document", "passage", "evidence", "start", "end", "kind", "language")
@@ -79,25 +79,10 @@ def read_written(documents: Path | None, write: Path) -> Written:
     report = write / "report.json"
     passages = documents / "passages.jsonl" if documents else None
     return Written(
-        documents=_records(documents / "documents.jsonl", ("name",)) if documents else (),
-        unread=_records(documents / "unread.jsonl", ("name", "reason")) if documents else (),
+        documents=read_lines(documents / "documents.jsonl", ("name",)) if documents else (),
+        unread=read_lines(documents / "unread.jsonl", ("name", "reason")) if documents else (),
         passages={passage.id: passage for passage in read_passages(passages)} if passages else {},
-        pairs=_records(write / "pairs.jsonl", _NEEDED),
-        dropped=_records(dropped, (*_NEEDED, "check", "reason")) if dropped.is_file() else (),
+        pairs=read_lines(write / "pairs.jsonl", _NEEDED),
+        dropped=read_lines(dropped, (*_NEEDED, "check", "reason")) if dropped.is_file() else (),
         report=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
     )
-
-
-def _records(path: Path, needed: Sequence[str]) -> tuple[Record, ...]:
-    found = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                record = json.loads(line)
-                missing = [name for name in needed if name not in record]
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{path}:{number}: is no line of an artefact ({error})") from error
-            if missing:
-                raise DataError(f"{path}:{number}: lacks {', '.join(missing)}")
-            found.append(record)
-    return tuple(found)

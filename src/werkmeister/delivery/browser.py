@@ -112,11 +112,11 @@ def browser_bundle(
             about["library"] = LIBRARY
         write_json(folder / "expert.json", about)
         _write_page(folder, found, built)
-        sums = {
-            name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)} for name in _in(folder)
-        }
+        # A model of gigabytes is read once.
+        known = {file["name"]: {key: file[key] for key in ("bytes", "sha256")} for file in about["model"]["files"]}
+        sums = {name: known.get(name) or _sum(folder / name) for name in _in(folder)}
         _write_worker(folder, sums)
-        sums["sw.js"] = {"bytes": (folder / "sw.js").stat().st_size, "sha256": sha256_of(folder / "sw.js")}
+        sums["sw.js"] = _sum(folder / "sw.js")
         kind = {"kind": "browser", "format": FORMAT, "expert": found.name, "export": built.identity}
         write_json(folder / MANIFEST, kind | {"code": {"werkmeister": __version__}, "outputs": sums})
     sizes = {name: (output / name).stat().st_size for name in _in(output)}
@@ -126,7 +126,7 @@ def browser_bundle(
 def _golden(path: Path) -> bytes:
     """The golden prompts, when each line is one."""
     content = path.read_bytes()
-    for number, line in enumerate(content.decode("utf-8").splitlines(), 1):
+    for number, line in enumerate(content.splitlines(), 1):
         try:
             record = json.loads(line)
             texts = [record["answer"], *(turn[key] for turn in record["messages"] for key in ("role", "content"))]

@@ -41,6 +41,7 @@ _READING = 30.0  # seconds that a client may take to send its body
 Result = TypeVar("Result")
 
 _GONE = 499  # what is counted for a client that went away; nothing is sent
+_PORTION = 8  # texts that are embedded in one go
 
 
 class Embedder(Protocol):
@@ -62,6 +63,7 @@ class Gateway:
         self.metrics = Metrics()
         self.dispatcher = Dispatcher(slots, settings.queue)
         self.draining = False
+        self._embedding = asyncio.Lock()
         routes = [
             Route("/v1/chat/completions", self._route(self.chat), methods=["POST"]),
             Route("/v1/completions", self._route(self.completion), methods=["POST"]),
@@ -111,7 +113,7 @@ class Gateway:
                 "say which texts are alike",
             )
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        vectors = await run_in_threadpool(self.embedder.embed, texts)
+        vectors = await while_connected(request.receive, self._vectors(self.embedder, texts))
         pack = body.get("encoding_format") == "base64"
         data = [
             {"object": "embedding", "index": index, "embedding": _packed(vector) if pack else vector}
@@ -119,6 +121,14 @@ class Gateway:
         ]
         usage = {"prompt_tokens": 0, "total_tokens": 0}
         return JSONResponse({"object": "list", "data": data, "model": self.embedder.name, "usage": usage})
+
+    async def _vectors(self, embedder: Embedder, texts: Sequence[str]) -> list[list[float]]:
+        """In portions, for one client at a time: between them the questions that are searched for get their turn."""
+        found: list[list[float]] = []
+        async with _limit(self.settings.timeout, time.perf_counter()), self._embedding:
+            for first in range(0, len(texts), _PORTION):
+                found += await run_in_threadpool(embedder.embed, texts[first : first + _PORTION])
+        return found
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models: the expert."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from werkmeister.delivery.keys import Keys
 from werkmeister.delivery.refusals import Refusal
-
-Message = MutableMapping[str, Any]
-App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Any]
 
 _OPEN = frozenset({"/health"})
 _HEADERS = (
@@ -37,12 +33,16 @@ class Door:
     hosts: tuple[str, ...]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches an address that is listened on."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def with_headers(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
+    """Like `send`, and every answer carries these headers beside those that it has itself."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name for name, _ in message["headers"]}
+            message["headers"] = [*message["headers"], *(pair for pair in headers if pair[0] not in given)]
+        await send(message)
+
+    return guarded
 
 
 class Guard:
@@ -54,35 +54,24 @@ class Guard:
     `open_paths` are let in without a key, as /health is; Host and Origin are checked there too.
     """
 
-    def __init__(self, app: App, door: Door, open_paths: frozenset[str] = frozenset()) -> None:
+    def __init__(self, app: ASGIApp, door: Door, open_paths: frozenset[str] = frozenset()) -> None:
         self._app = app
         self._door = door
         self._open = _OPEN | open_paths
 
-    async def __call__(
-        self,
-        scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in or refuse."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = {name for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in given)]
-            await send(message)
-
+        send = with_headers(send, _HEADERS)
         try:
             scope["werkmeister.client"] = admit(Request(scope), self._door, self._open)
         except Refusal as refusal:
             answer = JSONResponse(refusal.record(), refusal.status, refusal.headers)
-            await answer(scope, receive, send_with_headers)
+            await answer(scope, receive, send)
             return
-        await self._app(scope, receive, send_with_headers)
+        await self._app(scope, receive, send)
 
 
 def admit(request: Request, door: Door, open_paths: frozenset[str] = _OPEN) -> str:

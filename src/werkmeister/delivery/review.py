@@ -10,18 +10,20 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from werkmeister.delivery.guard import with_headers
+from werkmeister.delivery.listening import Server, listening_socket
 from werkmeister.delivery.review_session import ReviewSession, read_filter
 from werkmeister.errors import MachineError
 from werkmeister.machine import explain_os_error
@@ -51,14 +53,9 @@ class ReviewServer:
     """
 
     def __init__(self, session: ReviewSession, *, port: int = 0) -> None:
-        import uvicorn
-
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            self._socket.bind(("127.0.0.1", port))
-            self._socket.listen(64)  # A browser that is faster than the server waits instead of failing.
+            self._socket = listening_socket("127.0.0.1", port)
         except OSError as error:
-            self._socket.close()
             raise MachineError(
                 f"port {port} of 127.0.0.1 cannot be used: {error.strerror or error}",
                 hint="choose another with --port, or leave it out for any free one",
@@ -77,7 +74,7 @@ class ReviewServer:
             server_header=False,
             timeout_graceful_shutdown=3,
         )
-        self._server = uvicorn.Server(config)
+        self._server = Server(config)
 
     def url_to_open(self) -> str:
         """An address that leads to the page once: for a browser's command line, which other users can read."""
@@ -86,12 +83,9 @@ class ReviewServer:
         return self.url.rsplit("/", 2)[0] + f"/{code}"
 
     def run(self) -> None:
-        """Serve until Ctrl-C or `stop`; a request that is being answered is finished first."""
+        """Serve until Ctrl-C, SIGTERM or `stop`; a request that is being answered is finished first."""
         try:
             self._server.run(sockets=[self._socket])
-        except KeyboardInterrupt:
-            # uvicorn has closed everything by now and hands the signal on.
-            return
         finally:
             self._socket.close()
 
@@ -109,13 +103,8 @@ class _Guard:
         self._origins = tuple(f"http://{host}" for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_HEADERS]
-            await send(message)
-
         refused = self._refused(Request(scope))
-        await (refused or self._app)(scope, receive, send_guarded)
+        await (refused or self._app)(scope, receive, with_headers(send, _HEADERS))
 
     def _refused(self, request: Request) -> Response | None:
         sent = request.headers

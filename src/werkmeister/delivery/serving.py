@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 
+from werkmeister.consulting.embedding import SharedEmbedder
 from werkmeister.consulting.expert import AskSettings, Expert
+from werkmeister.consulting.library import SqliteLibrary
 from werkmeister.consulting.tuning import Tuned, open_tuned
 from werkmeister.delivery.gateway import Gateway
-from werkmeister.delivery.guard import Door, is_loopback
+from werkmeister.delivery.guard import Door
 from werkmeister.delivery.keys import Keys
+from werkmeister.delivery.listening import Server, listening_socket
 from werkmeister.delivery.settings import ServeSettings
 from werkmeister.errors import MachineError, SettingsError
+from werkmeister.governing.policy import is_loopback
 from werkmeister.progress import Progress, Silent
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -47,7 +49,7 @@ def serve(
         )
         stack.enter_context(expert)
         _say(expert, tuned, settings, listener, progress)
-        run_gateway(Gateway(expert, settings, door, slots=tuned.slots), listener)
+        run_gateway(Gateway(expert, settings, door, slots=tuned.slots, embedder=embedder_of(expert)), listener)
     progress.say("stopped")
 
 
@@ -63,23 +65,20 @@ def door_of(folder: Path, settings: ServeSettings) -> Door:
     return Door(keys=keys, keys_needed=settings.keys or not loopback, hosts=hosts)
 
 
+def embedder_of(expert: Expert) -> SharedEmbedder | None:
+    """The embedding model of the expert's library, for clients that ask for vectors; None where it has none."""
+    return expert.library.embedder if isinstance(expert.library, SqliteLibrary) else None
+
+
 def listen(settings: ServeSettings) -> socket.socket:
     """A socket that listens on the address of the settings; MachineError when it is taken or not this machine's."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With the protocol named: asyncio turns Nagle's algorithm off for such sockets alone, and it costs 40 ms an answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if hasattr(socket, "SO_REUSEADDR") and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(2048)
+        return listening_socket(settings.host, settings.port)
     except OSError as error:
-        listener.close()
         raise MachineError(
             f"serve.host = {settings.host!r}, serve.port = {settings.port}: {error.strerror or error}",
             hint="choose another port with --set serve.port=8001, or end what listens there",
         ) from error
-    return listener
 
 
 def run_gateway(gateway: Gateway, listener: socket.socket, started: Callable[[Server], None] | None = None) -> None:
@@ -98,39 +97,11 @@ def run_gateway(gateway: Gateway, listener: socket.socket, started: Callable[[Se
         # Whoever is not answered or queued holds a connection at most: beyond that many, new ones get 503 at once.
         limit_concurrency=gateway.settings.queue + gateway.dispatcher.slots + 1000,
     )
-    server = Server(config, gateway)
+    # What waits is answered with 503 before what runs is finished.
+    server = Server(config, gateway.drain)
     if started is not None:
         started(server)
     asyncio.run(server.serve(sockets=[listener]))
-
-
-class Server(uvicorn.Server):
-    """uvicorn that lets the gateway drain before it waits for open connections, and returns after a signal.
-
-    (uvicorn raises the signal again at the end, which would cut short what closes the engine.)
-    """
-
-    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
-        super().__init__(config)
-        self._gateway = gateway
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM end the server in good order; a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what waits with 503, finish what runs, then close."""
-        self._gateway.drain()
-        await super().shutdown(sockets)
 
 
 def _say(expert: Expert, tuned: Tuned, settings: ServeSettings, listener: socket.socket, progress: Progress) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -190,6 +192,24 @@ def collect(stream: Iterable[Token | Finished], started: float | None = None) ->
         first_seconds=first,
         seconds=time.perf_counter() - begin,
     )
+
+
+def in_order(answer: Callable[[int], Reply], count: int, width: int, name: str) -> Iterator[Reply]:
+    """answer(0) to answer(count - 1), in order, `width` at a time in threads called `name`; the first failure raises.
+
+    Up to 4 · width are asked for before the first is taken. Leaving the iterator waits for those under way.
+    """
+    waiting: deque[Future[Reply]] = deque()
+    pool = ThreadPoolExecutor(width, thread_name_prefix=name)
+    try:
+        for number in range(count):
+            waiting.append(pool.submit(answer, number))
+            if len(waiting) >= 4 * width:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def reply(engine: Engine, conversation: Conversation, sampling: Sampling) -> Reply:

@@ -15,12 +15,15 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from werkmeister import errors
 from werkmeister.chat import Conversation, messages_json
 from werkmeister.engines.engine import Finished, Reply, Sampling, Stop, Token, reply
 from werkmeister.errors import EngineError, WerkmeisterError
+
+if TYPE_CHECKING:
+    from werkmeister.engines.llama import Loading
 
 _PATIENCE = 10.0  # seconds that a process may take to end by itself
 _STUCK = 180.0  # and seconds to stop an answer: a portion of a prompt takes a large model a minute
@@ -38,18 +41,9 @@ class IsolatedEngine:
     Raises what LlamaEngine raises, and EngineError when the process does not start.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        context_length: int = 0,
-        threads: int = 0,
-        slots: int = 1,
-        adapter: Path | None = None,
-        cache: int = 0,
-    ) -> None:
-        self._job = {"path": str(path), "context_length": context_length, "threads": threads, "slots": slots}
-        self._job |= {"adapter": str(adapter) if adapter else None, "cache": cache}
+    def __init__(self, path: Path, **loading: Unpack[Loading]) -> None:
+        adapter = loading.get("adapter")
+        self._job: dict[str, Any] = {**loading, "path": str(path), "adapter": str(adapter) if adapter else None}
         self._lock = threading.Lock()
         self._closed = False
         self.restarts = 0

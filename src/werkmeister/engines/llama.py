@@ -10,17 +10,15 @@ import json
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from werkmeister.bases.gguf_header import GgufHeader, read_gguf_header
 from werkmeister.bases.templates import TemplateRefusal, render
 from werkmeister.chat import Conversation, messages_json
-from werkmeister.engines.engine import Finished, Reply, Sampling, Stop, Token
+from werkmeister.engines.engine import Finished, Reply, Sampling, Stop, Token, in_order
 from werkmeister.engines.llama_server import start_server
 from werkmeister.engines.stopping import StopTexts
 from werkmeister.errors import BaseModelError, ContextError, DataError, EngineError, SchemaError, WerkmeisterError
@@ -32,6 +30,17 @@ USUAL_CONTEXT = 8192
 _SURE = 1000.0  # a logit bias that outweighs every logit
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _NO_JSON = "Z"  # no JSON text begins with it
+
+
+class Loading(TypedDict, total=False):
+    """How a LlamaEngine is loaded: its arguments behind the path."""
+
+    context_length: int
+    threads: int
+    slots: int
+    adapter: Path | None
+    template: str | None
+    cache: int
 
 
 class LlamaEngine:
@@ -69,7 +78,7 @@ class LlamaEngine:
         self.path = path
         self.name = path.name if adapter is None else f"{path.name} + {adapter.name}"
         self.size = path.stat().st_size + (adapter.stat().st_size if adapter else 0)
-        self.context_length = _context(header, context_length)
+        self.context_length = context_of(header, context_length)
         self.threads = threads or threads_by_load()
         self.slots = max(1, slots)
         self._template = template if template is not None else header.metadata.get("tokenizer.chat_template", "")
@@ -154,21 +163,12 @@ class LlamaEngine:
 
         Ctrl-C takes effect when the answers under way have ended.
         """
-        if self.slots == 1:
-            for number in range(len(conversations)):
-                yield self._reply(conversations, number, sampling)
-            return
-        waiting: deque[Future[Reply]] = deque()
-        pool = ThreadPoolExecutor(self.slots, thread_name_prefix="reply")
-        try:
-            for number in range(len(conversations)):
-                waiting.append(pool.submit(self._reply, conversations, number, sampling))
-                if len(waiting) >= 4 * self.slots:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+        def answer(number: int) -> Reply:
+            return self._reply(conversations, number, sampling)
+
+        count = len(conversations)
+        return map(answer, range(count)) if self.slots == 1 else in_order(answer, count, self.slots, "reply")
 
     def _reply(self, conversations: Sequence[Conversation], number: int, sampling: Sampling) -> Reply:
         try:
@@ -384,7 +384,11 @@ def _special_tokens(header: GgufHeader) -> dict[str, str]:
     return {name: tokens[number] for name, number in ids.items() if 0 <= number < len(tokens)}
 
 
-def _context(header: GgufHeader, asked: int) -> int:
+def context_of(header: GgufHeader, asked: int = 0) -> int:
+    """The context (tokens) that is set up for a model: `asked`, or for 0 its own up to `USUAL_CONTEXT`.
+
+    Raises ContextError for more than the model was trained for.
+    """
     trained = int(header.get("context_length", 0))
     if asked > trained > 0:
         raise ContextError(

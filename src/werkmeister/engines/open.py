@@ -94,7 +94,7 @@ def engine_inputs(name: str, *, model: str = "", expert: Path | None = None) -> 
         return {f"engine {name}": f"{name.rstrip('/')} {model}".strip()}
     from werkmeister.bases.find import known_base
 
-    file = _file(name, expert)
+    file = model_file(name, expert)
     if file is not None:
         return {f"engine {name}": _file_identity(file)}
     try:
@@ -133,7 +133,7 @@ def _local(name: str, expert: Path | None, progress: Progress) -> tuple[Path, st
     """The model's GGUF file, its identity and licence."""
     from werkmeister.bases.find import find_base
 
-    file = _file(name, expert)
+    file = model_file(name, expert)
     if file is not None:
         return file, _file_identity(file), "not known"
     wanted = "set write.teacher to a base model, a .gguf file, or the URL of an endpoint, which ends in /v1"
@@ -153,8 +153,8 @@ def _local(name: str, expert: Path | None, progress: Progress) -> tuple[Path, st
     return base.gguf, base.identity, base.licence
 
 
-def _file(name: str, expert: Path | None) -> Path | None:
-    """The .gguf file that a name names; None when there is none."""
+def model_file(name: str, expert: Path | None) -> Path | None:
+    """The .gguf file that a name of an engine names; None when there is none, or the name is none of a file."""
     if not name.lower().endswith(".gguf"):
         return None
     given = Path(name).expanduser()

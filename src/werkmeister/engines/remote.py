@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from werkmeister.chat import Conversation, messages_json
-from werkmeister.engines.engine import Finished, Reply, Sampling, Token, collect
+from werkmeister.engines.engine import Finished, Reply, Sampling, Token, collect, in_order
 from werkmeister.engines.remote_errors import BrokenAnswer, Server, told
 from werkmeister.engines.stopping import StopTexts
 from werkmeister.errors import ContextError, EngineError, MachineError, SettingsError, WerkmeisterError
@@ -112,17 +110,11 @@ class RemoteEngine:
     def replies(self, conversations: Sequence[Conversation], sampling: Sampling) -> Iterator[Reply]:
         """Answer in order, `concurrency` at a time. Answers that break off are asked for again; the first failure
         that stays raises."""
-        waiting: deque[Future[Reply]] = deque()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="remote")
-        try:
-            for conversation in conversations:
-                waiting.append(pool.submit(self._whole, conversation, sampling))
-                if len(waiting) >= 4 * self.concurrency:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+        def answer(number: int) -> Reply:
+            return self._whole(conversations[number], sampling)
+
+        return in_order(answer, len(conversations), self.concurrency, "remote")
 
     def _whole(self, conversation: Conversation, sampling: Sampling) -> Reply:
         for attempt in range(self._retries + 1):

@@ -58,9 +58,14 @@ class Section:
         return self.sentences if cut == "sentence" else self.values
 
 
+def is_open(example: Example) -> bool:
+    """Whether an example is an open-book question: one that is put with a passage."""
+    return bool(read_open_book(example.question)[0])
+
+
 def reads_passages(examples: Sequence[Example]) -> bool:
     """Whether any of the examples is an open-book question."""
-    return any(read_open_book(example.question)[0] for example in examples)
+    return any(map(is_open, examples))
 
 
 def sections(passage: str) -> list[Section]:
@@ -86,11 +91,11 @@ def fit_extract(train: Sequence[Example], *, name: str = "baseline") -> Answerer
 
     Raises DataError when none is open-book.
     """
-    opened = [example for example in train if read_open_book(example.question)[0]]
+    opened = [example for example in train if is_open(example)]
     if not opened:
         raise DataError("the extractive baseline needs training examples with a passage, and there are none")
     begin = time.perf_counter()
-    closed = [example for example in train if not read_open_book(example.question)[0]]
+    closed = [example for example in train if not is_open(example)]
     lookup = fit_baseline(closed) if closed else None
     sample = sorted(opened, key=lambda example: example.id)[:_FIT]
     vectors, _ = weighed([example.question for example in sample])

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from werkmeister.chat import Conversation, Example, Message
 from werkmeister.examining.baseline import most_similar
+from werkmeister.examining.extracting import is_open
 from werkmeister.grounding import is_learnt_refusal, read_open_book
 
 
@@ -21,9 +22,9 @@ def choose_shots(asked: Sequence[Example], training: Sequence[Example], count: i
     short = short_examples(training)
     if not short:
         return most_similar(training, [example.prompt for example in asked], count)
-    opened, closed = _parted(short, _opened)
+    opened, closed = _parted(short, is_open)
     chosen: dict[str, list[Example]] = {}
-    for examples, pool in zip(_parted(asked, _opened), (opened, closed or opened), strict=True):
+    for examples, pool in zip(_parted(asked, is_open), (opened, closed or opened), strict=True):
         refusals, answers = _parted(pool, lambda e: is_learnt_refusal(e.target))
         shown = 1 if refusals and answers and count > 1 else 0
         first, rest = _near(examples, refusals, shown), _near(examples, answers or refusals, count - shown)
@@ -36,7 +37,7 @@ def short_examples(training: Sequence[Example]) -> list[Example]:
 
     A prompt of several long passages is slow to read, and may not fit.
     """
-    lengths = [_length(example) for example in training if _opened(example)]
+    lengths = [_length(example) for example in training if is_open(example)]
     if not lengths:
         return []
     longest = statistics.median_low(lengths)
@@ -52,10 +53,6 @@ def with_shots(prompt: Conversation, near: Sequence[Example]) -> Conversation:
         for message in (*(m for m in example.prompt if m.role != "system"), Message("assistant", example.target))
     )
     return (*head, *turns, *prompt[len(head) :])
-
-
-def _opened(example: Example) -> bool:
-    return bool(read_open_book(example.question)[0])
 
 
 def _length(example: Example) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import threading
 from pathlib import Path
@@ -47,7 +46,7 @@ def _sit(job: dict[str, Any], events: IO[str]) -> None:
             record.flush()
             _tell(events, {"row": line})
     facts = {"about": answerer.about, "bytes": answerer.bytes, "load_seconds": answerer.load_seconds}
-    write_json(Path(job["facts"]), facts | {"peak_memory": _peak_memory()})
+    write_json(Path(job["facts"]), facts | {"peak_memory": machine.peak_memory()})
 
 
 def _questions(path: Path) -> list[tuple[str, Conversation]]:
@@ -73,19 +72,6 @@ def _end_with_parent() -> None:
     while os.read(0, 1):
         continue
     os._exit(1)
-
-
-def _peak_memory() -> int:
-    """The peak resident size of this program, in bytes.
-
-    On Linux getrusage says at least the size of the parent at the time of the fork, which may just have trained a
-    model; VmHWM belongs to the program itself.
-    """
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        found = None
-    return int(found[1]) * 1024 if found else machine.peak_memory()
 
 
 if __name__ == "__main__":

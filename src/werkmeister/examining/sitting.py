@@ -149,7 +149,7 @@ def read_record(path: Path) -> dict[str, Row]:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    rows = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+    rows = [json.loads(line) for line in whole.splitlines()]
     return {row["id"]: row for row in rows}
 
 

@@ -1,6 +1,7 @@
 """Documents of every format as they are read, by the safe door."""
 
 import hashlib
+import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -121,6 +122,11 @@ def test_a_record_of_a_document_gives_the_document_again(read):
         ("archive.zip", zipped({"a.txt": "x"}), "unpack it"),
         ("gone.docx", zipped({"a.txt": "x"}), "is damaged"),
         ("notes.xyz", b"some text", "unknown ending"),
+        (
+            "letter.odt",
+            zipped({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": "x"}, first="mimetype"),
+            "is an OpenDocument file",
+        ),
         ("text.pdf", b"just text", "first bytes"),
         ("nobody.eml", b"Subject: x\r\n\r\n", "e-mail without text"),
         ("nothead.eml", b"this is only a text without any header\n", "no e-mail"),
@@ -132,6 +138,22 @@ def test_what_gives_no_text_is_unread_with_a_reason_that_names_it(name, content,
     assert isinstance(unread, Unread) and unread.name == name
     assert reason in unread.reason
     assert unread.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_text_that_speaks_of_pdf_is_a_text(read):
+    assert read(b"# Formats\n\nA PDF begins with %PDF-1.7.\n", "formats.md").title == "Formats"
+    assert read(b"\0\0" + SAMPLES["pdf"](), "manual.pdf").format == "pdf"
+
+
+@pytest.mark.parametrize(("inner", "title"), [("Heading2", TITLE), ("Heading1", "manual")])
+def test_a_word_file_is_called_by_the_heading_it_begins_with_where_no_other_is_as_high(inner, title, read):
+    with zipfile.ZipFile(io.BytesIO(samples.docx())) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    body = files["word/document.xml"].replace('"Heading1"', f'"{inner}"').replace('"Title"', '"Heading1"')
+    second = '<w:style w:type="paragraph" w:styleId="Heading2"><w:name w:val="heading 2"/></w:style></w:styles>'
+    styles = files["word/styles.xml"].replace("</w:styles>", second)
+    document = read(zipped(files | {"word/document.xml": body, "word/styles.xml": styles}), "manual.docx")
+    assert document.title == title and PROSE in document.text
 
 
 def test_a_file_that_is_not_there_is_unread(reader, tmp_path):

@@ -12,7 +12,7 @@ from tests.heard import Heard
 from werkmeister.artefact import Artefact
 from werkmeister.bases.base import Base
 from werkmeister.bases.tokens import load_tokenizer
-from werkmeister.corpus.documents import passages
+from werkmeister.corpus.documents import passages, reading
 from werkmeister.corpus.documents.reading import Reader
 from werkmeister.corpus.documents.stage import DocumentsSettings, documents, documents_inputs, load_documents
 from werkmeister.errors import DataError, SettingsError
@@ -120,6 +120,29 @@ def test_inputs_change_with_a_file_and_with_the_base_and_not_with_its_time(hundr
     after = documents_inputs(hundred, settings, base)
     assert {key for key in before if before[key] != after[key]} == {"file manuals/device-001.md"}
     assert documents_inputs(hundred, DocumentsSettings(files=("gone",)), base)["file gone"] == "not on this machine"
+
+
+def test_pages_without_text_of_a_document_that_was_read_are_told(expert, base):
+    printed = [(72, 700, 12, "The pump is oiled every week.")]
+    (expert / "manuals" / "half.pdf").write_bytes(pdf([printed, [], []]))
+    (expert / "manuals" / "blank.pdf").write_bytes(pdf([printed, [], [(72, 700, 12, "And the valve every day.")]]))
+    listening = Heard()
+    made = run(expert, base, progress=listening)
+    empty = {one["name"]: one["empty_pages"] for one in lines(made, "documents.jsonl") if one["empty_pages"]}
+    assert empty == {"manuals/blank.pdf": [2], "manuals/half.pdf": [2, 3]}
+    assert made.measures["empty_pages"] == 3
+    (told,) = [text for text in listening.said if text.startswith("pages without text: 3,")]
+    assert "(2 of 3 pages) in manuals/half.pdf" in told and "OCR" in told
+    assert {document.name: document.empty_pages for document, _ in load_documents(made)}["manuals/half.pdf"] == (2, 3)
+
+
+def test_another_way_of_reading_makes_the_artefact_stale(expert, base, monkeypatch):
+    settings = DocumentsSettings(files=("manuals",))
+    before = documents_inputs(expert, settings, base)
+    monkeypatch.setattr(passages, "VERSION", passages.VERSION + 1)
+    monkeypatch.setattr(reading, "VERSION", reading.VERSION + 1)
+    after = documents_inputs(expert, settings, base)
+    assert {key for key in before if before[key] != after[key]} == {"reading", "cutting"}
 
 
 def test_files_without_text_are_listed_with_the_reason_and_the_rest_goes_on(expert, base):

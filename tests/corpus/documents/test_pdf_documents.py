@@ -52,6 +52,12 @@ def test_headings_are_found_with_numbers_and_pages():
     assert document.pages == 10
 
 
+def test_pages_without_text_are_told_and_the_others_read():
+    document = read_bytes(pdf([[(72, 700, 12, "Words of the first page.")], [], [(72, 700, 12, "The last.")]]), "a.pdf")
+    assert document.pages == 3 and document.empty_pages == (2,)
+    assert [block.page for block in document.blocks] == [1, 3]
+
+
 def node(kind: str, text: str, page: int = 1, **more: object) -> dict:
     return {"content": {"node_type": kind, "text": text} | more, "page": page}
 

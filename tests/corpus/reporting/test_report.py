@@ -148,7 +148,12 @@ def test_the_page_stands_alone_escapes_and_marks_the_evidence(written, tmp_path)
     assert "<b>Lift it" not in page
     assert re.findall(r"(?:src|href)=|url\(|https?://(?!www\.w3\.org/2000/svg)", page) == []
     assert re.search(r"<mark>[A-Z][a-z ]+: \d+ ", page)
-    for words in ("Files that could not be read", "holds pictures of pages and no text", "1.5 h on this machine"):
+    for words in (
+        "Files that could not be read",
+        "holds pictures of pages and no text",
+        "1.5 h on this machine",
+        "1 without text",
+    ):
         assert words in page
     for words in ("12,345", "cost</th>", "not measured", "two manuals are one", "1 kept, 0 edited, 0 dropped"):
         assert words in page

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from werkmeister.corpus.documents.document import Document
-from werkmeister.corpus.writing.families import ALIKE, FEWEST, Families, alike, find_families, shingles
+from werkmeister.corpus.duplicates import jaccard
+from werkmeister.corpus.writing.families import ALIKE, FEWEST, Families, find_families, shingles
 from werkmeister.passage import Passage
 from werkmeister.progress import Silent
 
@@ -72,8 +73,12 @@ def test_two_documents_as_alike_as_the_threshold_never_part(rows):
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_likeness_is_symmetric_and_one_only_for_texts_of_the_same_words(left, right):
     one, other = shingles(left), shingles(right)
-    assert alike(one, other) == alike(other, one)
-    assert alike(one, one) == (1.0 if one else 0.0)
+    assert jaccard(one, other) == jaccard(other, one)
+    assert jaccard(one, one) == 1.0
+
+
+def test_documents_without_words_are_no_family():
+    assert len(set(families("", "…", "").heads.values())) == 3
 
 
 def test_with_few_documents_sections_are_the_groups_as_deep_as_needed():

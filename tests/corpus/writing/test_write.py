@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,21 @@ def test_touching_one_document_writes_that_one_alone_anew(expert, base, monkeypa
     assert written[MANUALS:] == ["manuals/norvex-005.md"]
     run(expert, seed=4)
     assert len(written) == MANUALS + 1
+
+
+def test_the_same_file_with_another_title_is_written_anew(expert, monkeypatch):
+    """A newer reader finds other titles and headings in files that did not change."""
+    run(expert)
+
+    def titled(source):
+        return [
+            (replace(document, title=document.title.replace("Norvex", "Zyklon")), own)
+            for document, own in load_documents(source)
+        ]
+
+    monkeypatch.setattr("werkmeister.corpus.documents.stage.load_documents", titled)
+    asked = [pair["question"] for pair in lines(run(expert, seed=1), "pairs.jsonl") if pair["answerable"]]
+    assert all("Zyklon" in question for question in asked)
 
 
 def test_a_limit_is_spread_over_all_documents(expert):

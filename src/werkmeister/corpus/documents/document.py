@@ -29,7 +29,8 @@ class Document:
     `name` is its path below the expert's folder, or as it was given; `sha256` of the file's bytes. `text` is Markdown
     without tables of contents, running headers, footers and page numbers, hyphenation joined. Blocks are in order, do
     not overlap, and leave out only white space. `language` is a two-letter code, "" where it is not known. `pages` is
-    0 where the format has none. `dropped` counts what was cleaned away, by reason, in characters.
+    0 where the format has none, and `empty_pages` are those without any text, as scanned ones are (from 1). `dropped`
+    counts what was cleaned away, by reason, in characters (attachments of e-mail in bytes).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Document:
     blocks: tuple[Block, ...] = field(repr=False)
     language: str = ""
     pages: int = 0
+    empty_pages: tuple[int, ...] = ()
     dropped: tuple[tuple[str, int], ...] = ()
 
 

@@ -9,8 +9,10 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 
 from werkmeister.corpus.documents.kinds import UnreadableError
+from werkmeister.corpus.documents.parts import Part
 
 _ENTITY = re.compile(rb"&(amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});")
 _NAMED = {b"amp": "&", b"lt": "<", b"gt": ">", b"quot": '"', b"apos": "'"}
@@ -43,6 +45,16 @@ def disguised(data: bytes) -> bytes:
 def uncovered(text: str) -> str:
     """The text with the disguised characters as they were."""
     return text.translate(_UNCOVER)
+
+
+def title_of(parts: Sequence[Part]) -> str:
+    """The heading that a document begins with where no other is as high, "" else.
+
+    kreuzberg keeps the first level for Word's style "Title", and many begin with "Heading 1" in its place.
+    """
+    headings = [part for part in parts if part.kind == "heading"]
+    begins = bool(headings) and parts[0] is headings[0]
+    return headings[0].text if begins and all(part.level > headings[0].level for part in headings[1:]) else ""
 
 
 def _disguise(match: re.Match[bytes]) -> bytes:

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from werkmeister.corpus.documents.docx import disguised, uncovered
+from werkmeister.corpus.documents.docx import disguised, title_of, uncovered
 from werkmeister.corpus.documents.kinds import MIME, UnreadableError
 from werkmeister.corpus.documents.markdown import read_markdown
 from werkmeister.corpus.documents.markup import checked
@@ -20,7 +20,6 @@ def extract(data: bytes, format: str) -> Reading:
     """The parts of a file that kreuzberg reads; UnreadableError tells why it gave none."""
     result = _call(disguised(data) if format == "docx" else data, format)
     title = uncovered(str(result.metadata.get("title") or "")).strip()
-    language = str(result.metadata.get("language") or "")
     if format == "pdf":
         from werkmeister.corpus.documents.pdf import read_pdf
 
@@ -32,7 +31,8 @@ def extract(data: bytes, format: str) -> Reading:
         # It puts the page's metadata in front, with the last line underlined as if it were a heading.
         content = re.sub(r"\A---\n(?:[^\n]*\n)*?\n?## title: [^\n]*\n|\A---\n(?:[\w-]+: [^\n]*\n)+---\n", "", content)
     reading = read_markdown(content, converted=True)
-    reading = replace(reading, title=title or reading.title, language=language)
+    first = title_of(reading.parts) if format == "docx" else ""
+    reading = replace(reading, title=title or reading.title or first)
     return checked(decode(data), reading) if format == "html" else reading
 
 

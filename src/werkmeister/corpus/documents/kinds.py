@@ -40,7 +40,9 @@ MIME = {
 }
 """The media type by which kreuzberg knows a format; the others are read without it."""
 
+_TEXTS = ("html", "markdown", "asciidoc", "rst", "text", "email")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_OPEN_DOCUMENT = b"mimetypeapplication/vnd.oasis.opendocument"
 _LARGEST = 1 << 30
 _OTHERS = (
     (b"\x89PNG", "a picture"),
@@ -73,7 +75,8 @@ def format_of(name: str, data: bytes) -> str:
     if not data.strip(b"\0 \t\r\n\f\xef\xbb\xbf"):
         raise UnreadableError("is empty: put the text into it, or take it out of documents.files")
     named = EXTENSIONS.get(_ending(name), "")
-    if b"%PDF-" in data[:1024]:
+    # Some programs put bytes in front of the mark; a text that only speaks of PDF stays a text.
+    if data.lstrip().startswith(b"%PDF-") or (b"%PDF-" in data[:1024] and named not in _TEXTS):
         return "pdf"
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _of_zip(data, named)
@@ -110,6 +113,8 @@ def _of_zip(data: bytes, named: str) -> str:
     for start, kind in (("word/", "docx"), ("ppt/", "pptx"), ("xl/", "xlsx")):
         if any(name.startswith(start) for name in names):
             return kind
+    if _OPEN_DOCUMENT in data[:100]:
+        raise UnreadableError("is an OpenDocument file (.odt, .ods, .odp): save it as DOCX, XLSX, PPTX or PDF")
     if "meta-inf/container.xml" in names or "mimetype" in names:
         return "epub"
     if named in ("docx", "pptx", "xlsx", "epub"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from werkmeister.corpus.documents.parts import Part, Reading
@@ -34,10 +35,8 @@ def checked(html: str, reading: Reading) -> Reading:
     wants = Counter(word for part in parser.parts for word in _WORD.findall(part.text.casefold()))
     navigation = (("navigation and forms", parser.navigation),) if parser.navigation else ()
     if (wants - has).total() > _LOST * wants.total():
-        return Reading(parts=tuple(parser.parts), title=reading.title, language=reading.language, dropped=navigation)
-    return Reading(
-        parts=reading.parts, title=reading.title, language=reading.language, dropped=(*reading.dropped, *navigation)
-    )
+        return replace(reading, parts=tuple(parser.parts), dropped=navigation)
+    return replace(reading, dropped=(*reading.dropped, *navigation))
 
 
 class _Text(HTMLParser):

@@ -27,12 +27,15 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a reader made of one file: its parts in order, and what it cleaned away, in characters by reason."""
+    """What a reader made of one file: its parts in order, and what it cleaned away, in characters by reason.
+
+    `title`, `pages` and `empty_pages` are those of a Document.
+    """
 
     parts: tuple[Part, ...]
     title: str = ""
-    language: str = ""
     pages: int = 0
+    empty_pages: tuple[int, ...] = ()
     dropped: tuple[tuple[str, int], ...] = ()
 
 

@@ -12,17 +12,14 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
 from werkmeister.corpus.documents.document import Block, Document
 from werkmeister.corpus.documents.language import detect_language
-from werkmeister.corpus.documents.units import Unit, smaller_units, units_of
+from werkmeister.corpus.documents.units import Count, Unit, smaller_units, units_of
 from werkmeister.passage import Passage
-
-Count = Callable[[Sequence[str]], list[int]]
-"""Tokens of each text, without special tokens; asked for many texts at once, since that is much faster."""
 
 VERSION = 1
 """Rises when the same document would be cut otherwise."""
@@ -34,7 +31,6 @@ _IN_FRONT = re.compile(
 )
 _SURE = 6
 _CLEAR = 0.2
-
 
 _Span = tuple[tuple[int, ...], int, int]
 
@@ -193,11 +189,9 @@ def _fill(text: str, units: Sequence[Unit], begin: int, at: int, budget: int) ->
     while end < len(units) and (end == at or total + units[end].tokens + 1 <= budget):
         total += units[end].tokens + 1
         end += 1
-    if end == len(units) or units[end].first:
-        broken = end
-    else:
+    broken = end
+    if end < len(units) and not units[end].first:
         # A block that fits into a passage of its own is not cut, if what stands before it fills a third.
-        broken = end
         while broken > at + 1 and not units[broken].first:
             broken -= 1
         rest = takewhile(lambda unit: unit.block == units[broken].block, islice(units, broken, broken + budget + 1))

@@ -74,7 +74,9 @@ def read_pdf(nodes: Sequence[Mapping[str, Any]], pages: Sequence[str], title: st
         builder.take(_aligned(lines, by_page.get(page, [])), dict(by_page.get(page, [])))
     parts = tuple(builder.finished())
     cleaned.dropped["hyphens at line ends"] += joiner.joined
-    return Reading(parts=parts, title=title, pages=len(pages), dropped=counted(cleaned.dropped))
+    empty = tuple(number for number, page in enumerate(pages, 1) if not page.strip())
+    dropped = counted(cleaned.dropped)
+    return Reading(parts=parts, title=title, pages=len(pages), empty_pages=empty, dropped=dropped)
 
 
 def _width(pages: Iterable[Sequence[str]]) -> int:

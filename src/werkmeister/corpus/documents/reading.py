@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from werkmeister.artefact import sha256_of
 from werkmeister.corpus.documents.contents import without_contents
 from werkmeister.corpus.documents.document import Block, Document, Unread
 from werkmeister.corpus.documents.kinds import UnreadableError, format_of
@@ -25,8 +26,9 @@ from werkmeister.corpus.documents.language import detect_language
 from werkmeister.corpus.documents.parts import Reading, counted, lay_out
 from werkmeister.errors import WerkmeisterError
 
-VERSION = 1
-"""Rises when the same file would be read otherwise: what was remembered before does not count then."""
+VERSION = 2
+"""Rises when the same file would be read otherwise: what was remembered before does not count then, and artefacts
+that were made so are stale."""
 
 _SECONDS = 120.0
 _SECONDS_A_MEGABYTE = 10.0
@@ -63,8 +65,7 @@ class Reader:
         """The file's Document, or Unread with the reason; raises nothing for whatever is in the file."""
         try:
             size = path.stat().st_size
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = sha256_of(path)
         except OSError as error:
             return Unread(name=name, sha256="", reason=f"cannot be opened ({error.strerror}): check its permissions")
         limit = self.seconds or _SECONDS + _SECONDS_A_MEGABYTE * size / 1e6
@@ -164,6 +165,7 @@ def read_bytes(data: bytes, name: str) -> Document:
         blocks=blocks,
         language=detect_language(text),
         pages=reading.pages,
+        empty_pages=reading.empty_pages,
         dropped=reading.dropped,
     )
 
@@ -181,6 +183,7 @@ def document_from_record(record: Mapping[str, Any]) -> Document:
         **dict(record)
         | {
             "blocks": tuple(Block(**block) for block in record["blocks"]),
+            "empty_pages": tuple(record["empty_pages"]),
             "dropped": tuple((reason, count) for reason, count in record["dropped"]),
         }
     )

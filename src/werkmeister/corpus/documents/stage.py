@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from werkmeister.artefact import Artefact, Draft, making, open_artefact, sha256_
 from werkmeister.bases.base import Base
 from werkmeister.config import as_json, setting
 from werkmeister.corpus.documents.document import Document, Unread
+from werkmeister.corpus.lines import write_lines
 from werkmeister.errors import DataError, SettingsError
 from werkmeister.memory import Memory
 from werkmeister.passage import Passage, passage_from_record, read_passages, write_passages
@@ -27,8 +28,8 @@ from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
     from werkmeister.corpus.documents.files import Found
-    from werkmeister.corpus.documents.passages import Count
     from werkmeister.corpus.documents.reading import Reader
+    from werkmeister.corpus.documents.units import Count
 
 VERSION = 1
 _WORKERS = 4
@@ -61,13 +62,16 @@ class DocumentsSettings:
 
 
 def documents_inputs(expert: Path, settings: DocumentsSettings, base: Base) -> dict[str, str]:
-    """What the documents depend on: the files' hashes, or of the script and all beside it, and the base's tokenizer.
+    """What the documents depend on: the files' hashes, or of the script and all beside it, and the base's tokenizer;
+    and on how files are read and cut.
 
     Fast, and never fails for a file that is missing: that is told when the stage runs.
     """
+    from werkmeister.corpus.documents import passages, reading
     from werkmeister.corpus.documents.files import find_files
 
     inputs = {"base": base.identity, "kreuzberg": _kreuzberg()}
+    inputs |= {"reading": str(reading.VERSION), "cutting": str(passages.VERSION)}
     if settings.script:
         from werkmeister.corpus.script import script_inputs
 
@@ -287,8 +291,8 @@ class _Making:
                 problems=[f"{one.name} {one.reason}" for one in self.unread[:_SHOWN]],
                 hint="mend or replace the files, or correct documents.files in expert.toml",
             )
-        _write_lines(self.draft.path / "documents.jsonl", self.records)
-        _write_lines(self.draft.path / "unread.jsonl", (asdict(one) for one in self.unread))
+        write_lines(self.draft.path / "documents.jsonl", self.records)
+        write_lines(self.draft.path / "unread.jsonl", (asdict(one) for one in self.unread))
         write_passages(self.draft.path / "passages.jsonl", self.passages)
         base = self.base
         tokens = sum(passage.tokens for passage in self.passages)
@@ -305,10 +309,24 @@ class _Making:
             dropped.update(dict(record["dropped"]))
         pages = sum(record["pages"] for record in self.records)
         self.draft.measures |= {"pages": pages, "dropped": dict(dropped), "remembered": self.remembered}
+        empty = sum(len(record["empty_pages"]) for record in self.records)
+        if empty:
+            self.draft.measures["empty_pages"] = empty
+            self.progress.say(_of_empty_pages(self.records, empty))
         unread = f"; {len(self.unread)} files not read, see unread.jsonl" if self.unread else ""
         self.progress.say(
             f"{len(self.records):,} documents, {len(self.passages):,} passages, {tokens:,} tokens{unread}"
         )
+
+
+def _of_empty_pages(records: Sequence[Mapping[str, Any]], empty: int) -> str:
+    """What a person should know of pages that gave nothing, although their documents were read."""
+    most = max(records, key=lambda record: len(record["empty_pages"]))
+    return (
+        f"pages without text: {empty:,}, most of them ({len(most['empty_pages']):,} of {most['pages']:,} pages) in "
+        f"{most['name']}; if they were scanned, and not left blank, make their text readable with OCR "
+        "(ocrmypdf --skip-text OLD NEW); documents.jsonl lists them as empty_pages"
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -341,9 +359,3 @@ def _kreuzberg() -> str:
 
 def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
-
-
-def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -17,12 +17,14 @@ NOTHING_FOUND = "no writer found anything to ask"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
     """What one document gave: passages, how many of them support a pair that is asked, and the pairs by what became
-    of them. `silent` counts the passages without one by reason."""
+    of them. `empty_pages` is how many of the `pages` hold no text. `silent` counts the passages without one by
+    reason."""
 
     document: str
     title: str
     language: str
     pages: int
+    empty_pages: int
     passages: int
     covered: int
     pairs: int
@@ -112,6 +114,7 @@ def _coverage(document: Record, passages: Sequence[Silent | None], pairs: int, d
         title=document.get("title", ""),
         language=document.get("language", ""),
         pages=document.get("pages", 0),
+        empty_pages=len(document.get("empty_pages", ())),
         passages=len(passages),
         covered=len(passages) - silent.total(),
         pairs=pairs,

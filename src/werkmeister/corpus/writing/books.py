@@ -7,8 +7,6 @@ in train are asked about from memory, and the exam holds open-book questions alo
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,8 @@ from typing import Any
 
 from werkmeister.chat import Example, conversation
 from werkmeister.corpus.shapes import Given
+from werkmeister.corpus.writing.families import words_of
+from werkmeister.corpus.writing.pair import PROMPT
 from werkmeister.grounding import open_book
 from werkmeister.passage import Passage
 
@@ -54,7 +54,7 @@ def bare_examples(records: Sequence[Mapping[str, Any]], passages: Mapping[str, P
     given = []
     for record in records:
         passage = passages.get(record["passage"])
-        part = PROMPTS if record["kind"] == "prompt" else WITH_PASSAGE if record["answerable"] else UNANSWERABLE
+        part = PROMPTS if record["kind"] == PROMPT else WITH_PASSAGE if record["answerable"] else UNANSWERABLE
         example = Example(
             prompt=conversation(_asked(record, passages, books)),
             target=record["answer"],
@@ -153,4 +153,4 @@ class _Split:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    return " ".join(words_of(text))

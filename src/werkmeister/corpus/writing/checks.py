@@ -17,8 +17,9 @@ from werkmeister.chat import Example, conversation
 from werkmeister.corpus.documents.document import Document
 from werkmeister.corpus.documents.language import detect_language
 from werkmeister.corpus.shapes import Given
+from werkmeister.corpus.writing.families import words_of
 from werkmeister.corpus.writing.figures import missing_figures
-from werkmeister.corpus.writing.pair import DroppedPair, Pair
+from werkmeister.corpus.writing.pair import PROMPT, DroppedPair, Pair
 from werkmeister.passage import Passage
 from werkmeister.progress import Progress
 
@@ -28,16 +29,12 @@ EVIDENCE, NUMBERS, TRIVIAL, TRUNCATED, LANGUAGE, LENGTH, PERSONAL, DUPLICATE, CO
 CHECKS = (EVIDENCE, NUMBERS, TRIVIAL, TRUNCATED, LANGUAGE, LENGTH, PERSONAL, DUPLICATE, CONFLICT)
 """The words that stand in DroppedPair.check, in the order in which the checks are made."""
 
-PROMPT = "prompt"
-"""The kind of a distilled pair: no passage supports it, so what needs one is not asked of it."""
-
 LONGEST_QUESTION, LONGEST_ANSWER = 400, 1500
 """In characters. A passage of 256 tokens holds about 1,000, so a longer answer is a copy of it."""
 
 NEAR = 0.9
 """Questions of one passage with the same answer that are this alike (Jaccard, character 5-grams) count as one."""
 
-_WORD = re.compile(r"\w+")
 _SAID = re.compile(r"(?:[<>±≤≥]\s*)?(?:(?<![\w.])[+−-])?\d+(?:[.,]\d+)*\w*|\w+")
 _EMPTY = (
     "the a an of to and or is are it this that these those be by for with as at "
@@ -151,7 +148,7 @@ def _evidence(pair: Pair, document: Document | None, passage: Passage | None) ->
 
 
 def _trivial(pair: Pair) -> Iterator[str]:
-    question, answer = _words(pair.question), _words(pair.answer)
+    question, answer = words_of(pair.question), words_of(pair.answer)
     said = [word for word in answer if word not in _EMPTY_WORDS]
     if not question:
         yield "the question is empty"
@@ -165,7 +162,7 @@ def _trivial(pair: Pair) -> Iterator[str]:
 
 def _truncated(pair: Pair, document: Document | None) -> Iterator[str]:
     answer = pair.answer.strip()
-    if pair.kind != PROMPT and _HANGING.search(answer) and _words(answer) and not _ends_so(pair, document):
+    if pair.kind != PROMPT and _HANGING.search(answer) and words_of(answer) and not _ends_so(pair, document):
         yield f"the answer breaks off: …{answer[-30:]!r}"
     unbalanced = _unbalanced(answer)
     if unbalanced:
@@ -215,7 +212,7 @@ def _language(pair: Pair) -> Iterator[str]:
     if asked and pair.language and asked != pair.language:
         yield f"the question is in {asked}, and {pair.language} was asked for"
     # Quoted words are in the document's language, whatever language the question is in.
-    said, there = _words(pair.answer), set(_words(pair.evidence))
+    said, there = words_of(pair.answer), set(words_of(pair.evidence))
     quoted = sum(word in there for word in said) >= _QUOTED * len(said)
     answered = "" if quoted else _told_language(pair.answer)
     if answered and pair.language and answered != pair.language:
@@ -288,10 +285,6 @@ def _bare(pair: Pair, index: int) -> Example:
     return Example(
         prompt=conversation(pair.question), target=pair.answer, source=str(index), passage=pair.passage or pair.id
     )
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def _plain(text: str) -> str:

@@ -16,13 +16,12 @@ from werkmeister.corpus.documents.language import detect_language
 from werkmeister.corpus.findings import Findings
 from werkmeister.corpus.formats import Format, find_format, rows
 from werkmeister.corpus.writing.asking import Answered, Asker, Question, Usable
-from werkmeister.corpus.writing.pair import DroppedPair, Pair
+from werkmeister.corpus.writing.pair import PROMPT, DroppedPair, Pair
 from werkmeister.engines.engine import Sampling
 from werkmeister.errors import DataError, SettingsError
 from werkmeister.progress import Progress
 
 VERSION = 1
-KIND = "prompt"
 _LONGEST_ANSWER = 1024  # tokens
 _COLUMNS = ("prompt", "question", "query", "instruction", "input", "text", "message", "content")
 _TURNS = ("messages", "conversations")
@@ -154,7 +153,7 @@ def _pair(prompt: Prompt, answer: str, language: str) -> Pair:
         evidence="",
         start=0,
         end=0,
-        kind=KIND,
+        kind=PROMPT,
         writer=f"teacher v{VERSION}",
         language=detect_language(f"{prompt.text}\n{answer}") or ("" if language == "auto" else language),
     )

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from werkmeister.corpus.documents.document import Document
+from werkmeister.corpus.duplicates import bands, jaccard
 from werkmeister.passage import Passage
 from werkmeister.progress import Progress
 
@@ -88,12 +89,6 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def alike(left: frozenset[int], right: frozenset[int]) -> float:
-    """Jaccard similarity: shared over all; 0 where one is empty."""
-    shared = len(left & right)
-    return shared / (len(left) + len(right) - shared) if shared else 0.0
-
-
 def _number(line: str) -> int:
     return int.from_bytes(hashlib.blake2b(line.encode(), digest_size=8).digest(), "big")
 
@@ -109,8 +104,6 @@ def _alike(pieces: Sequence[frozenset[int]], progress: Progress) -> list[tuple[i
     """Pairs of places whose similarity is at or above the threshold."""
     import rensa
 
-    from werkmeister.corpus.duplicates import bands
-
     rows, count = bands(ALIKE)
     index = rensa.RMinHashLSH(ALIKE, rows * count, count)
     found = []
@@ -121,7 +114,7 @@ def _alike(pieces: Sequence[frozenset[int]], progress: Progress) -> list[tuple[i
             tokens = [[f"{piece:x}" for piece in sorted(pieces[at])] for at in batch]
             for at, hashed in zip(batch, rensa.RMinHash.from_token_sets(tokens, rows * count, 1), strict=True):
                 found += [
-                    (other, at) for other in sorted(index.query(hashed)) if alike(pieces[other], pieces[at]) >= ALIKE
+                    (other, at) for other in sorted(index.query(hashed)) if jaccard(pieces[other], pieces[at]) >= ALIKE
                 ]
                 index.insert(at, hashed)
             track.advance(len(batch))

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from werkmeister.corpus.documents.document import Document
 from werkmeister.passage import Passage
 
+PROMPT = "prompt"
+"""The kind of a distilled pair: no passage supports it, so what needs one is not asked of it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:

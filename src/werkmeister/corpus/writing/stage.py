@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact, making, open_artefact, sha256_of, write_json
 from werkmeister.config import as_json, setting
+from werkmeister.corpus.lines import write_lines
 from werkmeister.errors import DataError
 from werkmeister.governing.policy import PolicySettings
 from werkmeister.memory import Memory, name_of
@@ -208,6 +208,7 @@ class _Writing:
 
     def _by_document(self, writer: Writer) -> list[Pair]:
         """A writer's pairs of every document; what it made of one before, of the same passages, is remembered."""
+        from werkmeister.corpus.documents.reading import record_of
         from werkmeister.corpus.writing.pair import pair_from_record
 
         memory = Memory(self.home, "pairs")
@@ -215,7 +216,8 @@ class _Writing:
         with self.progress.track(f"write: {writer.name}", len(self.documents)) as track:
             for document, own in self._of_chosen():
                 places = [[passage.id, passage.start] for passage in own]
-                key = ["write", writer.key, document.sha256, document.name, places]
+                # Not the file's hash: a newer reader finds another title, or other headings, in the same file.
+                key = ["write", writer.key, name_of(record_of(document)), places]
                 known = memory.get(key)
                 if known is None:
                     known = [pair.record() for pair in writer.write(document, own)]
@@ -316,8 +318,8 @@ class _Writing:
 
         kept = [record(pair) for pair in self.kept]
         fallen = [record(one.pair) | {"check": one.check, "reason": one.reason} for one in self.dropped]
-        _write_lines(folder / "pairs.jsonl", kept)
-        _write_lines(folder / "dropped.jsonl", fallen)
+        write_lines(folder / "pairs.jsonl", kept)
+        write_lines(folder / "dropped.jsonl", fallen)
         sizes = Counter(one["group"] for one in kept)
         self.report |= {
             "checks": dict(Counter(one.check for one in self.dropped).most_common()),
@@ -381,9 +383,3 @@ def _choose(passages: Sequence[Passage], limit: int, seed: int) -> list[Passage]
             if waiting[name] and len(taken) < limit:
                 taken.add(waiting[name].pop().id)
     return [passage for passage in passages if passage.id in taken]
-
-
-def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")

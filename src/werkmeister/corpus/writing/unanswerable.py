@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 
+from werkmeister.corpus.writing.families import words_of
 from werkmeister.corpus.writing.pair import Pair
 from werkmeister.corpus.writing.structural.naming import thing_of
 from werkmeister.grounding import refusal
@@ -27,7 +27,6 @@ KIND = "unanswerable"
 
 _TRIES = 60
 _SISTERS_FIRST = 0.2  # of the anchors are offered questions of other documents before those of their own
-_WORD = re.compile(r"\w+")
 _STEM = 5
 _ABSENT, _SHARED = 0.6, 0.6
 _NAME_PARTS = re.compile(r"\s+[-–—|]\s+|:\s+|,\s+|\s*[()\[\]]\s*")
@@ -300,7 +299,7 @@ def _some(pairs: Sequence[Pair], random: Random) -> list[Pair]:
 
 @lru_cache(maxsize=1 << 15)
 def _fold(text: str) -> str:
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+    return " ".join(words_of(text))
 
 
 def _has_digit(word: str) -> bool:

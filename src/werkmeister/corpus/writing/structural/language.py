@@ -1,20 +1,21 @@
 """What the structural writer knows of a language: its questions, its names of columns, its telling and empty words.
 
-A language is one TOML file beside this module; a further one needs no code.
+A language is a TOML file beside this module, and one of loose questions; a further one needs its name in `_NAMES` and
+no other code here.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
-_FILES = {"en": "english.toml", "de": "german.toml"}
-LANGUAGES = tuple(_FILES)
+_NAMES = {"en": "english", "de": "german"}
+LANGUAGES = tuple(_NAMES)
 """The languages with questions; the first stands in for all others."""
 
 _NUMBERED = r" (?:no\.? ?|nr\.? ?|#)?(?P<number>\w{0,4}\d[\w.]*(?:\[\w+\])?)\s*(?:[:–—.-]|\s-\s)\s*(?P<name>\S.*)"
@@ -90,8 +91,20 @@ class Language:
 @cache
 def language_of(code: str) -> Language:
     """The language of a two-letter code; the first of `LANGUAGES` stands in for one that has no questions here."""
-    file = resources.files(__package__) / _FILES.get(code, _FILES[LANGUAGES[0]])
-    return _language(tomllib.loads(file.read_text(encoding="utf-8")))
+    read = language_file(code) or language_file(LANGUAGES[0])
+    assert read is not None
+    return _language(read)
+
+
+def language_file(code: str, ending: str = "") -> dict[str, Any] | None:
+    """What a language's TOML file says, None where it has none; `ending` is that of the file's name ("_loose")."""
+    file = resources.files(__package__) / f"{_NAMES.get(code, '')}{ending}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def listed(text: str) -> list[str]:
+    """Names that stand in one text, parted by semicolons."""
+    return [" ".join(name.split()) for name in text.split(";")]
 
 
 @cache
@@ -130,10 +143,10 @@ def _language(read: Mapping[str, Any]) -> Language:
     return Language(
         questions=questions,
         answers=read["answers"],
-        roles={name: role for role, names in read["roles"].items() for name in _names(names)},
+        roles={name: role for role, names in read["roles"].items() for name in listed(names)},
         nouns=read["nouns"],
-        empty=frozenset(_names(read["empty"])),
-        glossary=frozenset(_names(read["glossary"])),
+        empty=frozenset(listed(read["empty"])),
+        glossary=frozenset(listed(read["glossary"])),
         procedures=tuple((_compiled(one["heading"]), tuple(one["tasks"])) for one in read["procedures"]),
         entry=_compiled(f"(?P<noun>{patterns['entry']}){_NUMBERED}"),
         imperative=re.compile(imperative) if read["capital_nouns"] else _compiled(imperative),
@@ -156,10 +169,6 @@ def _language(read: Mapping[str, Any]) -> Language:
         of_topic=read["of_topic"],
         capital_nouns=read["capital_nouns"],
     )
-
-
-def _names(text: str) -> Sequence[str]:
-    return [" ".join(name.split()) for name in text.split(";")]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

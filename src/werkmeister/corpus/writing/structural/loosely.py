@@ -8,18 +8,15 @@ each pair may carry a loose form of its question, which is asked with the passag
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from zlib import crc32
 
 from werkmeister.corpus.writing.structural.fact import Fact
-from werkmeister.corpus.writing.structural.language import Language
+from werkmeister.corpus.writing.structural.language import Language, language_file, listed
 from werkmeister.corpus.writing.structural.naming import Thing
 
-_FILES = {"en": "english_loose.toml", "de": "german_loose.toml"}
 _IN_OTHER_WORDS = 2  # one task of so many is left as the manual names it
 _MARKS = "\"„“”'‚‘’ "
 
@@ -45,18 +42,17 @@ class Loose:
 @cache
 def loose_of(code: str) -> Loose | None:
     """The loose forms of a language, None where it has none."""
-    if code not in _FILES:
+    read = language_file(code, "_loose")
+    if read is None:
         return None
-    read = tomllib.loads((resources.files(__package__) / _FILES[code]).read_text(encoding="utf-8"))
-    states = {name: frozenset(word.strip() for word in read["words"][name].split(";")) for name in ("on", "off")}
     return Loose(
         openings=read["openings"],
         endings=read["endings"],
         forms=read["forms"],
         tasks=read["tasks"],
         synonyms=read["synonyms"],
-        on=states["on"],
-        off=states["off"],
+        on=frozenset(listed(read["words"]["on"])),
+        off=frozenset(listed(read["words"]["off"])),
     )
 
 
