@@ -16,13 +16,15 @@ test-all: setup
 	$(THREADS) $(BIN)/python -m pytest -m "not gpu" -rs
 
 guards: setup
-	$(BIN)/ruff format --check src tests benchmarks examples tools
-	$(BIN)/ruff check src tests benchmarks examples tools
+	$(BIN)/ruff format --check src tests benchmarks examples tools notebooks
+	$(BIN)/ruff check src tests benchmarks examples tools notebooks
 	$(BIN)/mypy
 	$(BIN)/python tools/generate_docs.py --check
+	$(BIN)/python tools/make_notebook.py --check
 
 docs: setup
 	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python tools/make_notebook.py
 
 benchmarks: setup
 	$(BIN)/python benchmarks/train_cpu.py

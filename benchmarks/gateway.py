@@ -4,9 +4,11 @@
     python benchmarks/gateway.py [model.gguf] --load 200 --seconds 60
 
 The first form prints tokens/s of one client (whole and streamed) and of eight at a time, the time to the first token,
-and the processor time of a token, which neighbours disturb least (the gateway's client is left out). Bare is
-`xllamacpp.Server` called from Python, once for one answer at a time and once for eight; for eight clients the better of
-both counts. It is asked for token probabilities too, which our confidence is made of (--plain: it is not, about 1.5 %).
+and the processor time of a token, which neighbours disturb least (the gateway's client is left out): that of all
+threads says what is lost where the model has every core, that of the busiest one what is lost where a core is left.
+Bare is `xllamacpp.Server` called from Python, once for one answer at a time and once for eight; for eight clients the
+better of both counts. It is asked for token probabilities too, which our confidence is made of (--plain: it is not,
+about 1.5 %).
 The gateway runs as a person starts it: in a process of its own, with the number of answers at a time that it measured.
 The second form puts so many clients on it for so long and prints what came back and the memory.
 Without a model the packaged smollm2-135m is used.
@@ -46,7 +48,8 @@ from werkmeister.progress import Silent
 CLIENTS = 8
 CONTEXT = 2048
 Answered = tuple[int, float, float]  # tokens, seconds to the first token, seconds
-Costly = tuple[int, float, float, float]  # and seconds of processor time
+Costly = tuple[int, float, float, float, float]  # and seconds of processor time, and of its busiest thread
+Clock = tuple[float, dict[int, float]]  # processor time of all, and of each thread
 
 
 def main() -> None:
@@ -93,6 +96,18 @@ def serve_model(model: Path, threads: int, slots: int, cache: int) -> None:
         run_gateway(Gateway(expert, settings, door, slots=slots), listener)
 
 
+def clock(*processes: psutil.Process) -> Clock:
+    """What these processes used so far."""
+    times = [process.cpu_times() for process in processes]
+    threads = {one.id: one.user_time + one.system_time for process in processes for one in process.threads()}
+    return sum(one.user + one.system for one in times), threads
+
+
+def used(before: Clock, after: Clock) -> tuple[float, float]:
+    """Seconds of all between two readings, and of the thread that used most: with one thread, the model's."""
+    return after[0] - before[0], max(spent - before[1].get(number, 0.0) for number, spent in after[1].items())
+
+
 class Served:
     """The gateway in a process of its own."""
 
@@ -117,11 +132,10 @@ class Served:
         engine = sum(process.memory_info().rss for process in server.children())
         return round(server.memory_info().rss / 1e6), round(engine / 1e6)
 
-    def processor(self) -> float:
+    def processor(self) -> Clock:
         """Seconds of processor time of the server and its engine so far."""
         server = psutil.Process(self.process.pid)
-        times = [process.cpu_times() for process in (server, *server.children())]
-        return sum(one.user + one.system for one in times)
+        return clock(server, *server.children())
 
     def post(self, body: dict, connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
         """Send a chat request."""
@@ -211,10 +225,10 @@ def compare(served: Served, model: Path, threads: int, options: argparse.Namespa
             way = ways[(number + place) % len(ways)]
             # A number of its own in front: a server keeps what prompts have in common.
             question = f"{number}.{place}: {QUESTIONS[number % len(QUESTIONS)]}"
-            clock = served.processor if way.startswith("gateway") else time.process_time
-            begin = clock()
+            read = served.processor if way.startswith("gateway") else lambda: clock(psutil.Process())
+            begin = read()
             answered = singles[way](question, options.tokens)
-            found[way].append((*answered, clock() - begin))
+            found[way].append((*answered, *used(begin, read())))
     crowds = {f"bare, {n} at a time": server.whole for n, server in bare.items()} | {"gateway": served.whole}
     batches: dict[str, list[float]] = {way: [] for way in crowds}
     names = list(crowds)
@@ -243,6 +257,9 @@ def report(
         pairs = zip(found[f"gateway, {kind}"], found[f"bare, {kind}"], strict=True)
         return statistics.quantiles([(a[0] / a[2]) / (b[0] / b[2]) for a, b in pairs], n=4)
 
+    def a_token(place: int) -> dict[str, float]:
+        return {way: sum(a[place] for a in said) / sum(a[0] for a in said) * 1000 for way, said in found.items()}
+
     firsts = zip(found["gateway, streamed"], found["bare, streamed"], strict=True)
     later = statistics.quantiles([(a[1] - b[1]) * 1000 for a, b in firsts], n=4)
     best = max(statistics.median(rates) for way, rates in batches.items() if way != "gateway")
@@ -252,9 +269,8 @@ def report(
         "slots": served.slots,
         "n": options.rounds,
         "one client, tokens/s": {way: statistics.median(a[0] / a[2] for a in said) for way, said in found.items()},
-        "processor ms a token": {
-            way: sum(a[3] for a in said) / sum(a[0] for a in said) * 1000 for way, said in found.items()
-        },
+        "processor ms a token": a_token(3),
+        "of it the busiest thread": a_token(4),
         "ratio whole (quartiles)": ratios("whole"),
         "ratio streamed (quartiles)": ratios("streamed"),
         "first token later, ms (quartiles)": later,

@@ -55,7 +55,7 @@ class Server:
     pieces: Callable[[str], Sequence[str]] = words
     check: Callable[[dict[str, Any]], Refuse | None] = lambda body: None
     plans: deque[Plan] = field(default_factory=deque)
-    models: Sequence[Mapping[str, Any]] | Refuse = ({"id": "tiny", "object": "model"},)
+    models: Sequence[Mapping[str, Any]] | Refuse | Raw = ({"id": "tiny", "object": "model"},)
     logprobs: bool = True
     usage: bool = True
     finish: str = "stop"
@@ -118,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
         told.headers.append({key.lower(): value for key, value in self.headers.items()})
         if isinstance(told.models, Refuse):
             self._refuse(told.models)
+        elif isinstance(told.models, Raw):
+            self._send(told.models.body, told.models.kind)
         else:
             self._send(json.dumps({"object": "list", "data": list(told.models)}).encode(), "application/json")
 

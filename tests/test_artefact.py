@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from werkmeister.artefact import exclusive, exists, making, open_artefact, stage_key
+from werkmeister.artefact import exclusive, exists, making, open_artefact, read_manifest, stage_key
 from werkmeister.errors import ArtefactError, BusyError, MachineError
 
 
@@ -77,6 +77,18 @@ def test_a_manifest_edited_by_hand_is_named(tmp_path: Path) -> None:
         open_artefact(tmp_path / "toy", "toy")
 
 
+def test_a_manifest_that_cannot_be_read_is_not_advised_to_be_deleted(tmp_path: Path, monkeypatch) -> None:
+    make(tmp_path / "toy")
+
+    def refused(self: Path, *args: object, **given: object) -> str:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(ArtefactError, match="you may not read") as caught:
+        read_manifest(tmp_path / "toy")
+    assert "chmod" in caught.value.hint and "delete" not in caught.value.hint
+
+
 def test_missing_truncated_or_of_another_kind_each_has_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="there is no artefact"):
         open_artefact(tmp_path / "none", "toy")
@@ -84,7 +96,7 @@ def test_missing_truncated_or_of_another_kind_each_has_its_own_error(tmp_path: P
     with pytest.raises(ArtefactError, match="holds a toy artefact"):
         open_artefact(tmp_path / "toy", "train")
     (tmp_path / "toy" / "manifest.json").write_text('{"kind": "toy', encoding="utf-8")
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtefactError, match="is no JSON any more"):
         open_artefact(tmp_path / "toy", "toy")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,13 +141,17 @@ def test_check_names_documents_that_are_missing_and_what_a_teacher_will_cost(tmp
     (tmp_path / "expert.toml").write_text(
         '[expert]\nbase = "./base"\n[documents]\nfiles = ["manuals", "more/*.pdf"]\npassage_tokens = 100\n'
         '[write]\nwriters = ["teacher"]\nteacher = "http://127.0.0.1:9/v1"\nbudget_tokens = 5000\n'
+        "budget_seconds = 60\nanswer_price = 10.0\n"
     )
     done = run("check", tmp_path, "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 2
     assert found["problems"] == ["documents.files: more/*.pdf: no such file or folder"]
     assert any("1 files ending in .jpg are passed over" in note for note in found["notes"])
-    assert any("tokens (estimated), bounded by write.budget_tokens = 5,000" in note for note in found["notes"])
+    bounds = "bounded by write.budget_tokens = 5,000 and write.budget_seconds = 60"
+    (told,) = (note for note in found["notes"] if bounds in note)
+    tokens = int(re.search(r"([\d,]+) tokens", told)[1].replace(",", ""))
+    assert f"at most {tokens * 10 / 1e6:,.2f} at your prices (estimated)" in told
 
 
 def test_check_counts_the_pages_of_pdfs_without_reading_them(tmp_path: Path) -> None:
@@ -162,6 +167,7 @@ def test_check_counts_the_pages_of_pdfs_without_reading_them(tmp_path: Path) -> 
     )
     found = json.loads(run("check", tmp_path, "--json").stdout)
     assert (found["documents"]["files"], found["documents"]["pages"]) == (3, 7 + 2)
+    assert [note for note in found["notes"] if "no page could be counted in manuals/none.pdf" in note]
 
 
 @pytest.mark.parametrize("verb", ["dataset", "build", "write"])

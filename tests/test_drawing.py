@@ -135,3 +135,42 @@ def test_values_that_cannot_be_drawn_are_left_out_and_counted():
     drawing = line_chart({"": [(0, 1), (1, math.nan), (2, 0), (3, 2)]}, title="t", x_label="x", y_label="y", log_y=True)
     assert "2 values that are not finite or cannot be drawn were left out" in drawing
     assert "There are no values to draw." in texts(line_chart({}, title="t", x_label="x", y_label="y"))
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abcW_", min_size=1, max_size=20), st.floats(0.5, 5000), st.floats(0, 1)),
+        min_size=1,
+        max_size=10,
+    )
+)
+def test_no_label_of_a_point_meets_another_one_or_a_pole_or_leaves_the_paper(entries):
+    points = [Point(label=label, x=x, y=y, low=y * 0.9, high=min(1.0, y * 1.1)) for label, x, y in entries]
+    root = parsed(point_chart(points, title="t", x_label="size", y_label="score", percent=True))
+    poles = [
+        tuple(map(float, re.match(r"M([\d.]+) ([\d.]+)V([\d.]+)", path.get("d")).groups()))
+        for path in root.iter(f"{SVG}path")
+        if path.get("class") == "flag"
+    ]
+    told = {label for label, _, _ in entries}
+    labels = [
+        (float(text.get("x")), float(text.get("y")), len(text.text) * 7)
+        for text in root.iter(f"{SVG}text")
+        if text.get("class") is None and text.text in told
+    ]
+    assert len(labels) == len(poles) > 0
+    for number, (x, y, width) in enumerate(labels):
+        assert x >= 0 and x + width <= 720
+        for other_x, other_y, other_width in labels[number + 1 :]:
+            assert abs(other_y - y) >= 14 or other_x >= x + width or x >= other_x + other_width
+        for at, top, bottom in poles:
+            assert not x < at < x + width or not top < y < bottom or at == x - 5
+
+
+def test_the_axes_of_points_hold_what_is_drawn_and_sizes_stand_at_equal_ratios():
+    points = [Point(label=str(x), x=x, y=0.9, low=0.85, high=0.95) for x in (50, 100, 200)]
+    drawing = point_chart(points, title="", x_label="size in MB", y_label="score", percent=True)
+    first, second, third = (float(c.get("cx")) for c in parsed(drawing).iter(f"{SVG}circle"))
+    assert second - first == pytest.approx(third - second, abs=0.2)
+    shown = texts(drawing)
+    assert {"size in MB, logarithmic", "85 %", "95 %"} <= set(shown) and "0 %" not in shown

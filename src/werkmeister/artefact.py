@@ -85,6 +85,11 @@ def stage_key(kind: str, version: int, inputs: Mapping[str, str], settings: Mapp
     return _digest({"kind": kind, "version": version, "inputs": dict(inputs), "settings": dict(settings)})
 
 
+def beside(output: Path) -> Draft:
+    """The draft of the artefact `output` that another process of the same training is making; write nothing there."""
+    return Draft(output.with_name(output.name + ".partial"), resumed=True)
+
+
 @contextmanager
 def making(
     kind: str,
@@ -171,8 +176,15 @@ def read_manifest(path: Path, *, make_with: str = "") -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ArtefactError(f"there is no artefact {path}", hint=make_with or "run the stage that makes it") from error
-    except (ValueError, OSError) as error:
-        raise ArtefactError(f"{file} cannot be read: {error}", hint=f"delete {path} and make it again") from error
+    except PermissionError as error:
+        raise ArtefactError(f"you may not read {file}", hint=f"give yourself the right to: chmod u+r {file}") from error
+    except OSError as error:
+        raise ArtefactError(
+            f"{file} cannot be read: {error.strerror or error}",
+            hint=f"mend the disk, or delete {path} and make it again",
+        ) from error
+    except ValueError as error:
+        raise ArtefactError(f"{file} is no JSON any more: {error}", hint=f"delete {path} and make it again") from error
     if not isinstance(manifest, dict) or not manifest.keys() >= _NEEDED:
         raise ArtefactError(f"{file} is no manifest any more", hint=f"delete {path} and make it again")
     if manifest.get("format") != FORMAT:
@@ -217,7 +229,23 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.truncate()
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def holder(folder: Path) -> int | None:
+    """The number of the process that holds the lock of an artefacts folder; None where nobody does."""
+    import psutil
+
+    lock = folder / ".lock"
+    try:
+        told, since = lock.read_text(encoding="utf-8").strip(), lock.stat().st_mtime
+        # A number that was given to another process after a kill began later than the lock was taken.
+        return int(told) if psutil.Process(int(told)).create_time() <= since + 1 else None
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return None
 
 
 def sha256_of(path: Path) -> str:

@@ -34,7 +34,7 @@ class Example:
     `label` names a class where there is one (stratification, macro F1); examples with one `group` never part
     between splits; `part` names the part of the exam that the example belongs to; `source` is "file:line", or the
     place in a document. `passage` is the id of the passage that supports the answer, `evidence` its words; both are
-    empty for examples that a person brought.
+    empty for examples that a person brought. Training counts the answer's tokens `weight` times.
     """
 
     prompt: Conversation
@@ -45,6 +45,7 @@ class Example:
     source: str = ""
     passage: str = ""
     evidence: str = ""
+    weight: float = 1.0
 
     @property
     def id(self) -> str:
@@ -60,9 +61,11 @@ class Example:
     def record(self) -> dict[str, Any]:
         """The JSON object that stands on one line of a dataset file."""
         kept = {key: getattr(self, key) for key in _NOTES}
-        return {"messages": messages_json((*self.prompt, Message("assistant", self.target)))} | {
-            key: value for key, value in kept.items() if value
-        }
+        return (
+            {"messages": messages_json((*self.prompt, Message("assistant", self.target)))}
+            | {key: value for key, value in kept.items() if value}
+            | ({"weight": self.weight} if self.weight != 1 else {})
+        )
 
 
 def conversation(question: str, system: str = "") -> Conversation:
@@ -82,6 +85,7 @@ def example_from_record(record: Mapping[str, Any]) -> Example:
     return Example(
         prompt=messages[:-1],
         target=messages[-1].content,
+        weight=record.get("weight", 1.0),
         **{key: record.get(key, "") for key in _NOTES},
     )
 

@@ -47,6 +47,7 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {"expert": str(settings.folder), "machine": asdict(machine), "problems": [], "notes": []}
     found["base"] = _base_facts(settings, base)
     found["examples"] = _examples(settings, base, progress)
+    found["notes"] += found["examples"].pop("notes", ())
     if "write" in stages_of(settings) and settings.table("write").teacher:
         found["problems"] += _teacher_problems(settings)
     if "documents" in stages_of(settings):
@@ -66,7 +67,7 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
     found["plan"] = [{"stage": step.stage, "reason": step.reason} for step in plan(settings, base)]
     if found["examples"].get("tokens"):
         found["training"] = training = estimate_training_of(
-            settings, base, **{key: found["examples"][key] for key in ("tokens", "longest", "learnt_share")}
+            settings, base, **{key: found["examples"][key] for key in ("tokens", "longest", "learnt_share", "train")}
         )
         found["disk"] = _disk(settings, base, training["disk"])
         _judge(found, settings, machine.memory_free)
@@ -119,15 +120,19 @@ def _examples(settings: Settings, base: Base | None, progress: Progress) -> dict
     """Counts from the dataset artefact where it is up to date, else from the files themselves."""
     made = artefacts_of(settings.folder) / "dataset"
     if base is not None and not plan(settings, base, upto="dataset")[-1].reason:
+        from werkmeister.corpus.splits import unexamined
+
         manifest = read_manifest(made)
         splits = {name: split["examples"] for name, split in manifest["facts"]["splits"].items()}
         tokens = manifest["measures"]["tokens"]["train"]["total"]
         return {
             "splits": splits,
             "tokens": tokens,
+            "train": splits["train"],
             "longest": manifest["facts"]["longest_tokens"],
             "learnt_share": _learnt_share(list(read_examples(made / "train.jsonl"))),
             "words": ", ".join(f"{name} {count:,}" for name, count in splits.items()) + f"; {tokens:,} tokens",
+            "notes": unexamined(manifest["measures"].get("parts", {})),
         }
     chosen = settings.table("dataset")
     if chosen.script:
@@ -141,6 +146,7 @@ def _examples(settings: Settings, base: Base | None, progress: Progress) -> dict
     train = 1 - chosen.valid - chosen.exam
     return {
         "examples": len(examples),
+        "train": round(len(examples) * train),
         "tokens": round((sum(letters) / _LETTERS_A_TOKEN + _TEMPLATE_TOKENS * len(examples)) * train),
         "longest": round(max(letters) / _LETTERS_A_TOKEN) + _TEMPLATE_TOKENS,
         "learnt_share": _learnt_share(examples),
@@ -157,24 +163,33 @@ def _documents(settings: Settings) -> dict[str, Any]:
         return {"words": f"made by {chosen.script} when the documents stage runs", "problems": [], "notes": []}
     found = find_files(chosen.files, [settings.folder])
     sizes = [_size(path) for path, _ in found.files]
-    pages = [_pdf_pages(path) for path, _ in found.files if path.suffix.lower() == ".pdf"]
+    pages = {name: _pdf_pages(path) for path, name in found.files if path.suffix.lower() == ".pdf"}
     text = sum(size for size, (path, _) in zip(sizes, found.files, strict=True) if path.suffix.lower() != ".pdf")
-    tokens = sum(pages) * _TOKENS_A_PAGE + text / _LETTERS_A_TOKEN
+    tokens = sum(pages.values()) * _TOKENS_A_PAGE + text / _LETTERS_A_TOKEN
     passages = max(1, round(tokens / (_SHARE_OF_PASSAGE * chosen.passage_tokens)))
     problems = [f"documents.files: {entry}: no such file or folder" for entry in found.missing]
     if not found.files and not problems:
         problems.append(f"documents.files = {', '.join(chosen.files)} holds no document")
     words = f"{len(found.files):,} document{'s' * (len(found.files) != 1)}, {in_words(sum(sizes))}"
-    words += f", {sum(pages):,} pages of PDF" if pages else ""
-    words += f"; about {passages:,} passages (estimated)" if found.files else ""
+    words += f", {sum(pages.values()):,} pages of PDF" if any(pages.values()) else ""
+    words += f"; about {passages:,} passage{'s' * (passages != 1)} (estimated)" if found.files else ""
     notes = [f"{name} {reason}" for name, reason in found.lost[:3]]
     notes += [f"{count} files ending in {end} are passed over" for end, count in found.passed_over.most_common(3)]
+    blank = [name for name, count in pages.items() if not count]
+    if blank:
+        notes.append(f"no page could be counted in {', '.join(blank[:3])}{' …' * (len(blank) > 3)}: damaged or no PDF?")
     if "teacher" in write.writers:
         asked = min(passages, write.limit) if write.limit else passages
         cost = asked * (_TOKENS_OF_A_REQUEST + chosen.passage_tokens)
-        bound = f", bounded by write.budget_tokens = {write.budget_tokens:,}" if write.budget_tokens else ""
-        notes.append(f"{write.teacher} will be asked about {asked:,} passages, {cost:,} tokens (estimated){bound}")
-    facts = {"files": len(found.files), "bytes": sum(sizes), "pages": sum(pages), "passages": passages}
+        bounds = {name: getattr(write, name) for name in ("budget_tokens", "budget_seconds")}
+        bound = " and ".join(f"write.{name} = {most:,}" for name, most in bounds.items() if most)
+        price = max(write.prompt_price, write.answer_price)
+        money = f", at most {cost * price / 1e6:,.2f} at your prices" if price else ""
+        notes.append(
+            f"{write.teacher} will be asked about {asked:,} passages, {cost:,} tokens{money} (estimated)"
+            + (f", bounded by {bound}" if bound else "")
+        )
+    facts = {"files": len(found.files), "bytes": sum(sizes), "pages": sum(pages.values()), "passages": passages}
     return facts | {"words": words, "problems": problems, "notes": notes}
 
 

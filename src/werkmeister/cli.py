@@ -25,6 +25,11 @@ _BUDGET = click.option(
     help="Most tokens that a teacher may use; short for --set write.budget_tokens=N.",
 )
 _LIMIT = click.option("--limit", type=int, metavar="N", help="Write about N passages; short for --set write.limit=N.")
+_PYTHON = click.option(
+    "--python",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Python of an environment with litert-torch and litert-lm, for phones; default: one made in the cache.",
+)
 _AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing changed.")
 
 
@@ -32,6 +37,9 @@ _AGAIN = click.option("--again", is_flag=True, help="Run it even when nothing ch
 @click.version_option(__version__, prog_name="werkmeister")
 def main() -> None:
     """Make a private, measured expert out of a small language model, and run it on your own hardware."""
+    from werkmeister.building.processes import silence_followers
+
+    silence_followers()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -182,27 +190,62 @@ _stage("train", "Train the adapter (QLoRA) on the dataset.", finishing=True)
 @main.command()
 @_EXPERT
 @_SET
+@click.option("--once", is_flag=True, help="Show it once, and do not wait for the end.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the page with all curves, as they stand, here.")
+@_verb
+def watch(expert: Path, overrides: tuple[str, ...], once: bool, report: Path | None, as_json: bool) -> None:
+    """Watch a training from another terminal: loss, speed, memory, power, time left; or see one that is over."""
+    from werkmeister.pipeline import read_expert
+    from werkmeister.watching import watch_expert
+
+    watch_expert(read_expert(expert, overrides), once=once, report=report, as_json=as_json)
+
+
+@main.command()
+@_EXPERT
+@_SET
 @_AGAIN
 @click.option(
-    "--target", type=click.Choice(["browser"]), help="Ship it; browser: a web app in a folder, works offline."
+    "--target",
+    type=click.Choice(["gguf", "adapter", "ollama", "huggingface", "browser", "phone"]),
+    help="Ship it: a folder with the model for that use, its licence and its golden answers.",
 )
+@click.option(
+    "--table", is_flag=True, help="Examine all files, and show score, size and speed of each beside the other."
+)
+@_PYTHON
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for --target; default: EXPERT/TARGET.")
 @_FILE
 @_working
 def export(
-    expert: Path, overrides: tuple[str, ...], again: bool, target: str, output: Path, file: str, as_json: bool
+    expert: Path, overrides: tuple[str, ...], again: bool, target: str, file: str, as_json: bool, **given: Any
 ) -> None:
     """Merge, write GGUF, quantise, and compare each file with the trained model; --target makes what is shipped."""
     from werkmeister.console import live
+    from werkmeister.deciding import show_decision
     from werkmeister.exporting import export_target
     from werkmeister.pipeline import read_expert, run_stage
     from werkmeister.showing import show_stage
 
     settings = read_expert(expert, overrides)
     if target:
-        export_target(settings, target, output, file, as_json=as_json)
+        export_target(settings, target, given["output"], file, given["python"], as_json=as_json)
+    elif given["table"]:
+        show_decision(settings, as_json=as_json)
     else:
         show_stage(run_stage(settings, "export", progress=live(), again=again), as_json=as_json)
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--base", type=click.Path(path_type=Path), help="GGUF of the base, for a bundle with the adapter alone.")
+@_PYTHON
+@_verb
+def verify(bundle: Path, base: Path, python: Path, as_json: bool) -> None:
+    """Check a shipped bundle where it is to run: files, template, context, and the golden answers."""
+    from werkmeister.verifying import verify as run
+
+    run(bundle, base, python, as_json=as_json)
 
 
 _stage("exam", "Put the held-out exam to base, baseline, adapter and every file.")
@@ -267,17 +310,19 @@ def chat(expert: Path, overrides: tuple[str, ...], file: str, as_json: bool) -> 
 @_FILE
 @click.option("--port", type=int, help="Port to listen on; short for --set serve.port=N.")
 @click.option("--new-key", metavar="NAME", help="Make an API key for somebody, print it once, and end.")
+@click.option("--install", is_flag=True, help="Write a systemd user unit that serves it, and end.")
 @_verb
-def serve(
-    expert: Path, overrides: tuple[str, ...], file: str, port: int | None, new_key: str | None, as_json: bool
-) -> None:
+def serve(expert: Path, port: int | None, new_key: str, install: bool, file: str, as_json: bool, **given: Any) -> None:
     """Serve the expert: a chat page, and OpenAI's routes for programs."""
     from werkmeister.pipeline import read_expert
-    from werkmeister.serving import run_server, show_new_key
+    from werkmeister.serving import install_server, run_server, show_new_key
 
-    settings = read_expert(expert, (*overrides, *([f"serve.port={port}"] if port is not None else [])))
+    overrides = (*given["overrides"], *([f"serve.port={port}"] if port is not None else []))
+    settings = read_expert(expert, overrides)
     if new_key:
         show_new_key(expert, new_key, as_json=as_json)
+    elif install:
+        install_server(settings, overrides, file, as_json=as_json)
     else:
         run_server(settings, file, as_json=as_json)
 

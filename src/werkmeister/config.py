@@ -30,9 +30,13 @@ def setting(
     choices: Sequence[str] = (),
     low: float | None = None,
     high: float | None = None,
+    decides: bool = True,
 ) -> Any:
-    """A field of a settings dataclass: its default, meaning, unit and bounds (both inclusive)."""
-    notes = {"help": help, "unit": unit, "choices": tuple(choices), "low": low, "high": high}
+    """A field of a settings dataclass: its default, meaning, unit and bounds (both inclusive).
+
+    `decides` is False where the value cannot change what the stage makes, so that changing it makes nothing stale.
+    """
+    notes = {"help": help, "unit": unit, "choices": tuple(choices), "low": low, "high": high, "decides": decides}
     return field(default=default, metadata=notes)
 
 
@@ -88,8 +92,10 @@ def read_settings(folder: Path, declared: Mapping[str, type], overrides: Sequenc
 
 
 def as_json(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as the manifest keeps it."""
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(settings).items()}
+    """A settings dataclass as the manifest keeps it: all that decides what the stage makes."""
+    deciding = [item.name for item in dataclasses.fields(settings) if item.metadata.get("decides", True)]
+    values = dataclasses.asdict(settings)
+    return {key: list(v) if isinstance(v := values[key], tuple) else v for key in deciding}
 
 
 def reference(declared: Mapping[str, type]) -> str:

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from werkmeister.building.processes import is_main
 from werkmeister.errors import WerkmeisterError
-from werkmeister.progress import Progress, Track
+from werkmeister.progress import Progress, Silent, Track
 
 
 def live() -> Progress:
     """Bars where a person watches, plain lines where a file or a pipe does."""
+    if not is_main():
+        return Silent()
     return _Bars() if sys.stderr.isatty() else _Lines()
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
+
+from werkmeister.scale import Scale, round_step
 
 WIDTH = 720
 _COLOURS = 6
 _FONT = 13
 _MOST_POINTS = 800
+_LANE = 17
 _STYLE = """
 .wm-chart{--paper:#fff;--ink:#1c2430;--soft:#5a6675;--grid:#e2e6ec;--axis:#9aa5b3;--c0:#0b66c3;--c1:#c8501b;--c2:#12805c;
 --c3:#9a3ea8;--c4:#8a6d00;--c5:#51606e;max-width:100%;height:auto;font:13px system-ui,"Segoe UI",Roboto,sans-serif}
@@ -27,6 +30,7 @@ _STYLE = """
 .wm-chart .whisker{stroke:var(--ink);stroke-width:1.5;fill:none}.wm-chart .halo{stroke:var(--paper);stroke-width:4;
 fill:none;opacity:.55}.wm-chart .line{fill:none;stroke-width:2;
 stroke-linejoin:round;stroke-linecap:round}.wm-chart .dense{stroke-width:1.2}
+.wm-chart .flag{stroke:var(--axis);fill:none}
 .wm-chart .num{font-variant-numeric:tabular-nums}
 """ + "".join(f".wm-chart .f{i}{{fill:var(--c{i})}}.wm-chart .s{i}{{stroke:var(--c{i})}}" for i in range(_COLOURS))
 
@@ -68,8 +72,8 @@ def line_chart(
     if not everything:
         return _empty(title)
     top, legend = _legend([name for name in kept if name or len(kept) > 1])
-    y = _Scale.over([p[1] for p in everything], start=top + 260, end=top, log=log_y)
-    x = _Scale.over([p[0] for p in everything], start=_left_margin(y), end=WIDTH - 24, tight=True)
+    y = Scale.over([p[1] for p in everything], start=top + 260, end=top, log=log_y)
+    x = Scale.over([p[0] for p in everything], start=_left_margin(y), end=WIDTH - 24, tight=True)
     body = [legend, _grid(x, y, x_label, y_label)]
     for index, points in enumerate(kept.values()):
         colour = index % _COLOURS
@@ -111,7 +115,7 @@ def bar_chart(
     values = [_bar_words(bar, words) for bar in shown]
     right = WIDTH - 20 - max(_text_width(text) for text in values)
     reach = [least, *ends, *([1.0] if percent and most is None else []), *([most] if most is not None else [])]
-    x = _Scale.over(reach, start=left, end=right - 14, tight=percent)
+    x = Scale.over(reach, start=left, end=right - 14, tight=percent)
     body, y, previous = [], top + 4.0, None
     for bar, text in zip(shown, values, strict=True):
         if previous is not None:
@@ -138,7 +142,7 @@ def histogram(
     everything = [v for many in kept.values() for v in many]
     if not everything:
         return _empty(title)
-    step = _round_step((max(everything) - min(everything)) / bins) if max(everything) > min(everything) else 1.0
+    step = round_step((max(everything) - min(everything)) / bins) if max(everything) > min(everything) else 1.0
     if all(float(v).is_integer() for v in everything):
         step = float(math.ceil(step))
     first = math.floor(min(everything) / step)
@@ -149,8 +153,8 @@ def histogram(
             counts[name][math.floor(v / step) - first] += 1
     top, legend = _legend([name for name in kept if name or len(kept) > 1])
     heights = [sum(c[i] for c in counts.values()) for i in range(columns)]
-    y = _Scale.over([0, *heights], start=top + 220, end=top, whole=True)
-    x = _Scale.over([first * step, (first + columns) * step], start=_left_margin(y), end=WIDTH - 24, tight=True)
+    y = Scale.over([0, *heights], start=top + 220, end=top, whole=True)
+    x = Scale.over([first * step, (first + columns) * step], start=_left_margin(y), end=WIDTH - 24, tight=True)
     body = [legend, _grid(x, y, x_label, y_label)]
     for i in range(columns):
         start, end, under = x.at((first + i) * step), x.at((first + i + 1) * step), 0
@@ -168,96 +172,55 @@ def histogram(
 
 
 def point_chart(points: Sequence[Point], *, title: str, x_label: str, y_label: str, percent: bool = False) -> str:
-    """Labelled points with whiskers over a linear pair of axes that both begin at 0; `percent` shows y as per cent."""
+    """Labelled points with whiskers; `percent` shows y as per cent.
+
+    The axes hold what is drawn and need not begin at 0: a point has no length that would mislead. x is logarithmic
+    where every x is positive, and then says so.
+    """
     kept = [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)]
     if not kept:
         return _empty(title)
     groups = list(dict.fromkeys(p.group for p in kept))
-    top, legend = _legend(groups if len(groups) > 1 else [])
+    lane, legend = _legend(groups if len(groups) > 1 else [])
     ends = [end for p in kept for end in (p.y, p.low, p.high) if end is not None and math.isfinite(end)]
-    y = _Scale.over([0.0, *ends, *([1.0] if percent else [])], start=top + 260, end=top, tight=percent)
     words: Callable[[float], str] = _percent if percent else _short
-    x = _Scale.over([0.0, *(p.x for p in kept)], start=_left_margin(y, words), end=WIDTH - 40)
-    body = [legend, _grid(x, y, x_label, y_label, words)]
-    below: dict[tuple[str, float], float] = {}
+    log = min(p.x for p in kept) > 0
+    y = Scale.over(ends, start=260, end=0)
+    if percent and min(ends) >= 0 and max(ends) <= 1:
+        y = replace(y, low=max(0.0, y.low), high=min(1.0, y.high))
+    left, share = _left_margin(y, words), Scale.over([p.x for p in kept], start=0, end=1, log=log)
+    # A label stands to the right of its point and must end on the paper.
+    room = {p: WIDTH - 24 - left - _text_width(_cut(p.label)) for p in kept if share.at(p.x) > 0}
+    right = min([WIDTH - 40.0, *(left + most / share.at(p.x) for p, most in room.items())])
+    x = replace(share, start=left, end=right)
+    flags = _lanes({(p.label, x.at(p.x)) for p in kept})
+    top = lane + _LANE * (1 + max(flags.values()))
+    y = replace(y, start=top + 260, end=top)
+    body = [legend, _grid(x, y, f"{x_label}, logarithmic" if log else x_label, y_label, words)]
+    for (label, a), number in flags.items():
+        under = min(y.at(p.y) for p in kept if (p.label, x.at(p.x)) == (label, a))
+        text_y = top - _LANE * number - 8
+        body.append(f'<path class="flag" d="M{a:.1f} {text_y - 9:.1f}V{under:.1f}"/>')
+        body.append(f'<text x="{a + 5:.1f}" y="{text_y:.1f}">{escape(_cut(label))}</text>')
     for p in kept:
         a, b, colour = x.at(p.x), y.at(p.y), groups.index(p.group) % _COLOURS
         if p.low is not None and p.high is not None:
             body.append(f'<path class="whisker s{colour}" d="M{a:.1f} {y.at(p.low):.1f}V{y.at(p.high):.1f}"/>')
         body.append(f'<circle class="f{colour}" cx="{a:.1f}" cy="{b:.1f}" r="4.5"/>')
-        below[p.label, a] = max(below.get((p.label, a), 0.0), b, y.at(p.y if p.low is None else p.low))
-    taken: list[tuple[float, float]] = []
-    for (label, a), under in below.items():
-        text_y = under + 18 if under + 22 < y.start else under - 12
-        while any(abs(text_y - other) < 15 and abs(a - beside) < 60 for beside, other in taken):
-            text_y += 15
-        taken.append((a, text_y))
-        body.append(f'<text x="{a:.1f}" y="{text_y:.1f}" text-anchor="middle">{escape(_cut(label))}</text>')
     told = "; ".join(f"{p.label} {p.group}".strip() + f": {_short(p.x)}, {words(p.y)}" for p in kept)
     return _svg(title, f"{y_label} over {x_label}. {told}", body, top + 260 + 52, len(points) - len(kept))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Scale:
-    """Values `low`..`high` on pixels `start`..`end`."""
+def _lanes(flags: Iterable[tuple[str, float]]) -> dict[tuple[str, float], int]:
+    """A lane for the label to the right of each pole at pixel x, so that no label meets another one or a pole.
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-    whole: bool = False
-
-    @classmethod
-    def over(
-        cls,
-        values: Sequence[float],
-        *,
-        start: float,
-        end: float,
-        log: bool = False,
-        tight: bool = False,
-        whole: bool = False,
-    ) -> _Scale:
-        """A scale that holds all `values`: ends on round numbers, or on the values themselves when `tight`."""
-        low, high = float(min(values)), float(max(values))
-        if low == high:
-            pad = abs(low) * 0.1 or 1.0
-            low, high = (low / 2, high * 2) if log else (low - pad, high + pad)
-        if log and not tight:
-            grow = (high / low) ** 0.04
-            low, high = low / grow, high * grow
-        elif not tight:
-            step = _round_step((high - low) / 5)
-            low, high = math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step
-        return cls(low=low, high=high, start=start, end=end, log=log, whole=whole)
-
-    def at(self, value: float) -> float:
-        """The pixel of a value; values outside stay at the edge."""
-        low, high, v = self.low, self.high, min(max(value, self.low), self.high)
-        share = math.log(v / low) / math.log(high / low) if self.log else (v - low) / (high - low)
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self, about: int = 5) -> list[float]:
-        """Round values inside the scale, about as many as asked for."""
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            for parts in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
-                found = [m * 10.0**d for d in decades for m in parts]
-                found = [t for t in found if self.low <= t <= self.high]
-                if len(found) >= 4:
-                    return found[:: math.ceil(len(found) / (2 * about))]
-        step = _round_step((self.high - self.low) / about)
-        if self.whole:
-            step = max(1.0, step)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [i * step for i in range(first, last + 1)]
-
-
-def _round_step(raw: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten that is at least `raw`."""
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * (1 - 1e-9))
+    A pole goes down from its label past all lower lanes: whoever has a pole under a label must hang below it.
+    """
+    placed: dict[tuple[str, float], int] = {}
+    for label, a in sorted(flags, key=lambda flag: (-flag[1], flag[0])):
+        end = a + _text_width(_cut(label)) + 12
+        placed[label, a] = 1 + max((lane for (_, other), lane in placed.items() if other < end), default=-1)
+    return placed
 
 
 def _drawable(point: tuple[float, float], log_y: bool) -> bool:
@@ -312,11 +275,11 @@ def _legend(names: Sequence[str]) -> tuple[int, str]:
     return y + 20, "\n".join(parts)
 
 
-def _left_margin(y: _Scale, words: Callable[[float], str] | None = None) -> float:
+def _left_margin(y: Scale, words: Callable[[float], str] | None = None) -> float:
     return 48 + max(_text_width(told) for told in _tick_words(y.ticks(), words or _short))
 
 
-def _grid(x: _Scale, y: _Scale, x_label: str, y_label: str, y_words: Callable[[float], str] | None = None) -> str:
+def _grid(x: Scale, y: Scale, x_label: str, y_label: str, y_words: Callable[[float], str] | None = None) -> str:
     show = y_words or _short
     parts = []
     for tick, told in zip(y.ticks(), _tick_words(y.ticks(), show), strict=True):
@@ -345,13 +308,13 @@ def _tick_words(ticks: Sequence[float], words: Callable[[float], str]) -> list[s
     return told if len(set(told)) == len(told) else [f"{tick:.7g}" for tick in ticks]
 
 
-def _vertical(x: _Scale, tick: float, told: str, top: float, bottom: float, line: bool = True) -> str:
+def _vertical(x: Scale, tick: float, told: str, top: float, bottom: float, line: bool = True) -> str:
     at = x.at(tick)
     rule = f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>' if line else ""
     return f'{rule}<text class="soft num" x="{at:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{told}</text>'
 
 
-def _bar(bar: Bar, text: str, x: _Scale, y: float, colour: int, named: bool) -> str:
+def _bar(bar: Bar, text: str, x: Scale, y: float, colour: int, named: bool) -> str:
     zero, end = x.at(0), x.at(bar.value)
     parts = [
         f'<rect class="f{colour}" x="{min(zero, end):.1f}" y="{y:.1f}" width="{max(1.0, abs(end - zero)):.1f}" '

@@ -19,9 +19,10 @@ _FOLDER = "memory"
 
 
 class Memory:
-    """Results of one kind below `home`/memory/`kind`/, one JSON file each, named by the hash of its key.
+    """Results of one kind below `home`/memory/`kind`/, one file each, named by the hash of its key.
 
-    `get` returns None for what is not there, or was cut short by a full disk. `put` is atomic and may be called from
+    A file holds the SHA-256 of its second line, which is the result as JSON. `get` returns None for what is not there,
+    was cut short by a full disk, or is not what was put: then it is made again. `put` is atomic and may be called from
     several threads. `forget_others` deletes what was neither read nor written through this object: the results of
     inputs that are gone.
     """
@@ -34,13 +35,14 @@ class Memory:
     def get(self, key: Any) -> Any | None:
         """What was put under this key (any JSON value that decides the result), or None."""
         name = name_of(key)
-        path = self._path(name)
         try:
-            value = json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            seal, _, text = self._path(name).read_bytes().partition(b"\n")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        if seal != _seal(text):
             return None
         self._mark(name)
-        return value
+        return json.loads(text)
 
     def put(self, key: Any, value: Any) -> None:
         """Keep a JSON value under a key; None cannot be kept, since `get` could not tell it from nothing."""
@@ -51,7 +53,8 @@ class Memory:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own for each writer: two threads may make the same result at once.
         part = path.with_name(f"{name}.{os.getpid()}-{threading.get_ident()}.part")
-        part.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8", newline="\n")
+        text = json.dumps(value, ensure_ascii=False).encode()
+        part.write_bytes(_seal(text) + b"\n" + text)
         part.replace(path)
         self._mark(name)
 
@@ -69,7 +72,11 @@ class Memory:
             self._used.add(name)
 
     def _path(self, name: str) -> Path:
-        return self.folder / name[:2] / f"{name}.json"
+        return self.folder / name[:2] / f"{name}.sealed"
+
+
+def _seal(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
 
 
 def name_of(key: Any) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from werkmeister import artefact
-from werkmeister.artefact import Artefact, exclusive, open_artefact, read_manifest, stage_key
+from werkmeister.artefact import Artefact, open_artefact, read_manifest, stage_key
 from werkmeister.building import export as export_stage
 from werkmeister.building import train as train_stage
+from werkmeister.building.processes import main_first
+from werkmeister.building.settings import TrainSettings
+from werkmeister.building.together import holding
 from werkmeister.config import ExpertSettings, Settings, as_json, read_settings
 from werkmeister.consulting import indexing as index_stage
 from werkmeister.consulting.expert import AskSettings
@@ -21,6 +24,7 @@ from werkmeister.corpus.writing import stage as write_stage
 from werkmeister.delivery.settings import ServeSettings
 from werkmeister.errors import ArtefactError, SettingsError
 from werkmeister.examining import exam as exam_stage
+from werkmeister.examining.marks import grader_of
 from werkmeister.governing.policy import PolicySettings
 from werkmeister.progress import Progress, Silent
 
@@ -33,7 +37,7 @@ DECLARED: Mapping[str, type] = {
     "index": index_stage.IndexSettings,
     "write": write_stage.WriteSettings,
     "dataset": dataset_stage.DatasetSettings,
-    "train": train_stage.TrainSettings,
+    "train": TrainSettings,
     "export": export_stage.ExportSettings,
     "exam": exam_stage.ExamSettings,
     "ask": AskSettings,
@@ -124,7 +128,7 @@ def build(
     """
     progress = progress or Silent()
     done: list[Done] = []
-    with exclusive(artefacts_of(settings.folder)):
+    with holding(artefacts_of(settings.folder), upto):
         base = _base(settings, progress)
         identities: dict[str, str] = {}
         for stage in _upto(settings, upto):
@@ -143,7 +147,7 @@ def run_stage(
     """
     _require_needed(settings, stage)
     progress = progress or Silent()
-    with exclusive(artefacts_of(settings.folder)):
+    with holding(artefacts_of(settings.folder), stage):
         base = _base(settings, progress)
         identities: dict[str, str] = {}
         for earlier in _behind(settings, stage):
@@ -192,26 +196,27 @@ def _require_needed(settings: Settings, stage: str) -> None:
 
 
 def estimate_training_of(
-    settings: Settings, base: Base, *, tokens: int, longest: int, learnt_share: float
+    settings: Settings, base: Base, *, tokens: int, longest: int, learnt_share: float, train: int
 ) -> dict[str, Any]:
     """What training will take: the fields of `building.estimate.Estimate`, and `words` and `device` of the recipe.
 
-    `tokens` are those of train, `longest` the longest example's, `learnt_share` the share of the text that is learnt.
+    `train` counts its examples and `tokens` their tokens, `longest` is the longest example's, `learnt_share` the share
+    of the text that is learnt.
     """
     from werkmeister.bases.shape import shape_of_folder
     from werkmeister.building.estimate import estimate_training, matmul_rate
+    from werkmeister.building.presets import settle
     from werkmeister.building.recipe import derive_recipe
 
-    chosen = settings.table("train")
+    shape = shape_of_folder(base.folder)
+    chosen = settle(settings.table("train"), examples=train, width=shape.width)
     recipe = derive_recipe(
-        precision=chosen.precision,
-        batch_size=chosen.batch_size,
-        micro_batch=chosen.micro_batch,
+        settings=chosen,
+        shape=shape,
         longest=min(longest, base.context_length),
         context_length=base.context_length,
-        architecture=base.architecture,
+        mean_tokens=tokens / max(1, train),
     )
-    shape = shape_of_folder(base.folder)
     estimate = estimate_training(
         shape,
         recipe,
@@ -236,7 +241,8 @@ def _costly(settings: Settings, stage: str) -> bool:
 def _base(settings: Settings, progress: Progress) -> Base:
     from werkmeister.bases.find import find_base
 
-    return find_base(settings.table("expert").base, expert=settings.folder, progress=progress)
+    with main_first():
+        return find_base(settings.table("expert").base, expert=settings.folder, progress=progress)
 
 
 def _bring_up_to_date(
@@ -269,6 +275,8 @@ def _inputs(settings: Settings, base: Base, stage: str, identities: Mapping[str,
         own = dataset_stage.dataset_inputs(
             settings.folder, chosen, base, system, written="write" in stages_of(settings)
         )
+    elif stage == "train":
+        own = train_stage.train_inputs(settings.table("train"), settings.table("exam").mark)
     return own | {name: identities[name] for name in _read_by(settings, stage)}
 
 
@@ -328,9 +336,9 @@ def _run_write(settings: Settings, base: Base, progress: Progress, finish: bool)
 
 
 def _run_dataset(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
-    def seconds(tokens: int, longest: int, learnt_share: float) -> float:
-        found = estimate_training_of(settings, base, tokens=tokens, longest=longest, learnt_share=learnt_share)
-        return float(found["seconds"])
+    def seconds(tokens: int, longest: int, learnt_share: float, train: int) -> float:
+        told: dict[str, Any] = {"tokens": tokens, "longest": longest, "learnt_share": learnt_share, "train": train}
+        return float(estimate_training_of(settings, base, **told)["seconds"])
 
     return dataset_stage.dataset(
         settings.folder,
@@ -346,9 +354,17 @@ def _run_dataset(settings: Settings, base: Base, progress: Progress, finish: boo
 
 
 def _run_train(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
-    home, chosen = artefacts_of(settings.folder), settings.table("train")
+    home, mark = artefacts_of(settings.folder), settings.table("exam").mark
     return train_stage.train(
-        home / "dataset", home / "train", chosen, expert=settings.folder, progress=progress, finish=finish
+        home / "dataset",
+        home / "train",
+        settings.table("train"),
+        expert=settings.folder,
+        progress=progress,
+        finish=finish,
+        grader=grader_of(mark),
+        mark=mark,
+        policy=settings.table("policy"),
     )
 
 

@@ -9,6 +9,7 @@ from werkmeister.artefact import Artefact
 from werkmeister.console import show_json, show_table
 from werkmeister.machine import in_words
 from werkmeister.pipeline import Done
+from werkmeister.served import served_file
 
 
 def show_build(done: Sequence[Done], *, as_json: bool) -> None:
@@ -54,6 +55,8 @@ def show_stage(done: Done, *, as_json: bool) -> None:
     elif done.stage == "export":
         rows = [(name, in_words(made.outputs[file]["bytes"])) for name, file in made.facts["files"].items()]
         show_table(("file", "size"), rows)
+        served = served_file(made)
+        print(f"{served.name} answers: {served.why}.")
     for view in ("report.html", "loss.svg"):
         if view in made.outputs:
             print(f"See {made.path / view}")
@@ -77,4 +80,6 @@ def _show_exam(made: Artefact) -> None:
     columns, rows = exam_table(exam)
     show_table(columns, rows)
     print(headline(exam))
+    if exam.get("forgetting"):
+        print(exam["forgetting"]["words"])
     print(f"See {made.path / 'report.html'}")

@@ -64,7 +64,8 @@ def upstream_on(root: Path, base: Base, **adapter: Any) -> Upstream:
     said = {"name": base.name, "identity": base.identity, "context_length": base.context_length}
     facts = {"base": said, "system": ""}
     with making("dataset", root / "dataset", version=1, inputs={}, settings={}) as draft:
-        write_examples(draft.path / "exam.jsonl", examples())
+        for split in ("train", "exam"):
+            write_examples(draft.path / f"{split}.jsonl", examples())
         draft.facts |= facts
     inputs = {"dataset": open_artefact(root / "dataset", "dataset").identity}
     with making("train", root / "train", version=1, inputs=inputs, settings={}) as draft:

@@ -26,7 +26,7 @@ from werkmeister.bases.find import find_base
 from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.bases.tokens import load_tokenizer, prompt_ids
 from werkmeister.building import adapter as adapters
-from werkmeister.building import parity
+from werkmeister.building import proof
 from werkmeister.building.export import ExportSettings, export
 from werkmeister.building.merge import Merged
 from werkmeister.engines.llama import LlamaEngine
@@ -115,8 +115,23 @@ def test_facts_say_what_serving_needs(exported: Artefact, llama: Upstream) -> No
     assert facts["default"] == next(iter(facts["files"]))
     assert facts["stop"] == ["<|im_end|>"] and facts["context_length"] == llama.base.context_length
     assert set(facts["base_file"]) == {"model.safetensors"}
-    assert set(exported.outputs) == {*facts["files"].values(), "adapter.gguf"}, "the proof is not kept"
+    made = {*facts["files"].values(), "adapter.gguf"}
+    golden = {name.replace(".gguf", ".expected.jsonl") for name in made}
+    assert set(exported.outputs) == made | golden | {"imatrix.gguf"}, "the proof is not kept"
+    assert facts["overlay"] is None
     assert set(exported.measures["parity"]) == {"adapter", *facts["files"]}
+
+
+def test_all_makes_every_type_and_the_base_quantised_for_the_adapter(llama: Upstream) -> None:
+    artefact = run(llama, "all", ExportSettings(files=("all",), parity_prompts=2))
+    kinds = ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS"]
+    assert list(artefact.facts["files"]) == kinds
+    overlay = artefact.facts["overlay"]
+    assert overlay == {"name": "adapter on Q4_K_M", "file": "base-Q4_K_M.gguf", "type": "Q4_K_M"}
+    assert set(artefact.measures["parity"]) == {"adapter", *kinds, overlay["name"]}
+    # The base that the adapter is laid over was not changed by it: the figures are those of another model.
+    assert artefact.outputs["base-Q4_K_M.gguf"]["sha256"] != artefact.outputs["model-Q4_K_M.gguf"]["sha256"]
+    assert artefact.measures["importance"]["tokens"] > 0
 
 
 def test_adapter_file_on_the_base_file_gives_the_merged_logits(exported: Artefact, tmp_path: Path) -> None:
@@ -157,7 +172,8 @@ def test_a_wrong_row_order_is_refused(llama: Upstream, monkeypatch: pytest.Monke
     with pytest.raises(ParityError, match=r"adapter\.gguf on base-F16\.gguf") as caught:
         run(llama, "permuted", ExportSettings(files=("Q4_0",), parity_prompts=2))
     assert "effect" in str(caught.value) and "prompt" in str(caught.value)
-    assert not list((llama.root / "permuted.partial").glob("*.gguf")), "a refused file was kept"
+    left = {path.name for path in (llama.root / "permuted.partial").glob("*.gguf")}
+    assert left <= {"imatrix.gguf"}, "a refused file was kept"
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M", "Q4_0"])
@@ -171,8 +187,8 @@ def test_a_file_without_the_adapter_is_refused_at_any_width(
 
 
 def test_another_template_in_the_file_is_refused(llama: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    from werkmeister.bases.gguf_file import encode
     from werkmeister.building import convert
-    from werkmeister.building.gguf_file import encode
     from werkmeister.building.tokenizer_gguf import TEMPLATE, tokenizer_metadata
 
     other = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}assistant:"
@@ -190,7 +206,7 @@ def test_whole_files_of_an_interrupted_run_are_kept(llama: Upstream, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device", "scratch/base-F16.gguf")
 
     with monkeypatch.context() as patch:
-        patch.setattr(parity, "check", full)
+        patch.setattr(proof, "check", full)
         with pytest.raises(MachineError, match="disk is full"):
             run(llama, "resumed")
     partial = llama.root / "resumed.partial"

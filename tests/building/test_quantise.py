@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.heard import Heard
+from werkmeister.bases.gguf_file import encode
 from werkmeister.bases.gguf_header import Tensor, read_gguf_header
 from werkmeister.building.adapter import Delta, permute_heads
 from werkmeister.building.applied import ERRORS, applied
-from werkmeister.building.gguf_file import encode
 from werkmeister.building.merge import GgufWeights, Merged
 from werkmeister.building.quantise import DEFAULT_TYPE, planned, quantise
 from werkmeister.errors import BaseModelError, ParityError
@@ -64,10 +64,10 @@ def test_q4_k_m_of_32_layers_is_the_mix_of_the_published_files() -> None:
     assert {found[f"blk.{n}.{kind}.weight"] for n in range(32) for kind in ("attn_q", "ffn_up")} == {"Q4_K"}
 
 
-def test_fused_attention_gets_one_step_more() -> None:
+def test_fused_attention_counts_as_values() -> None:
     tensors = layers(2, 512, ("attn_qkv",))
-    assert set(types(tensors, "Q4_K_M").values()) == {"Q5_K"}
-    assert set(types(tensors, "Q5_K_M").values()) == {"Q6_K"}
+    assert types(tensors, "Q4_K_M") == {"blk.0.attn_qkv.weight": "Q4_K", "blk.1.attn_qkv.weight": "Q6_K"}
+    assert types(tensors, "Q5_K_M") == {"blk.0.attn_qkv.weight": "Q5_K", "blk.1.attn_qkv.weight": "Q6_K"}
 
 
 @pytest.mark.parametrize(("tied", "embedding"), [(True, "Q6_K"), (False, "Q4_K")])
@@ -86,6 +86,7 @@ def test_output_or_tied_embedding_gets_six_bits(tied: bool, embedding: str) -> N
         ("Q4_K_M", 576, "Q5_0"),
         ("Q5_K_M", 576, "Q5_1"),
         ("Q6_K", 576, "Q8_0"),
+        ("IQ4_XS", 576, "IQ4_NL"),
         ("Q4_0", 40, "F16"),
         ("Q8_0", 576, "Q8_0"),
     ],
@@ -94,6 +95,16 @@ def test_widths_that_do_not_divide_fall_back(file_type: str, width: int, wanted:
     assert set(types(layers(32, width, ("attn_q",)), file_type).values()) == {wanted}
     tied = [Tensor(name="token_embd.weight", shape=(64, width), type="F16")]
     assert types(tied, file_type)["token_embd.weight"] == ("F16" if width == 40 else "Q8_0")
+
+
+def test_iq4_xs_gives_values_more_bits_where_four_heads_share_them() -> None:
+    model = Random()
+    model.tensors = layers(2, 512, ("attn_q", "attn_v"))
+    assert {tensor.type for tensor in planned(model, "IQ4_XS")} == {"IQ4_XS"}
+    heads = {"llama.attention.head_count": encode(8), "llama.attention.head_count_kv": encode(2)}
+    model.metadata = {**model.metadata, **heads}
+    found = {tensor.name: tensor.type for tensor in planned(model, "IQ4_XS")}
+    assert {name for name, kind in found.items() if kind == "Q5_K"} == {f"blk.{n}.attn_v.weight" for n in range(2)}
 
 
 def test_vectors_and_norms_stay_exact() -> None:
@@ -199,7 +210,7 @@ def test_rows_in_another_order_are_found_in_the_weights_at_any_width(file_type: 
 
 
 @pytest.mark.parametrize("stored", ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_1", "Q4_K_M", "Q4_0"])
-@pytest.mark.parametrize("file_type", ["Q4_0", "Q4_K_M", "Q5_1", "Q5_K_M", "Q6_K", "Q8_0"])
+@pytest.mark.parametrize("file_type", ["Q4_0", "IQ4_XS", "Q4_K_M", "Q5_1", "Q5_K_M", "Q6_K", "Q8_0"])
 def test_a_gentle_adapter_survives_a_base_that_was_rounded_before(stored: str, file_type: str, tmp_path: Path) -> None:
     quantise(Random(), tmp_path / "base.gguf", stored, progress=Silent())
     base = GgufWeights(tmp_path / "base.gguf")

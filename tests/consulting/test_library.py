@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 import sqlite3
 import threading
@@ -11,9 +12,10 @@ import pytest
 import shelves
 
 from werkmeister.chat import Message
+from werkmeister.consulting.bar import Bar
 from werkmeister.consulting.embedding import ScriptedEmbedder
-from werkmeister.consulting.library import Bar, SqliteLibrary
-from werkmeister.consulting.naming import without_names
+from werkmeister.consulting.library import SqliteLibrary
+from werkmeister.consulting.naming import parted
 from werkmeister.consulting.vectors import Vectors, nearest, parts
 from werkmeister.consulting.words import terms
 from werkmeister.errors import ArtefactError
@@ -87,10 +89,72 @@ def test_words_that_name_a_document_are_told_from_others(by_words):
 
 
 def test_a_question_is_compared_with_texts_without_the_names_in_it(by_words):
-    assert without_names("How is the battery of the AX-100 replaced?", by_words.names) == (
-        "How is the battery of the replaced?"
+    def names(word):
+        return bool(by_words.names(word))
+
+    assert parted("How is the battery of the AX-100 replaced?", names) == (
+        "How is the battery of the replaced?",
+        "AX-100",
     )
-    assert without_names("And the AX-100?", by_words.names) == "And the AX-100?", "nothing would be left"
+    assert parted("And the AX-100?", names) == ("And the AX-100?",) * 2, "nothing would be left"
+
+
+def test_a_question_is_compared_without_what_the_document_it_is_about_is_called(tmp_path):
+    class Listening(ScriptedEmbedder):
+        def questions(self, texts):
+            heard.append(list(texts))
+            return super().questions(texts)
+
+    heard: list[list[str]] = []
+    library = shelves.library(tmp_path / "library.sqlite", embedder=Listening(shelves.SYNONYMS, width=256))
+    heard.clear()
+    question = "How do I replace the battery of the water sensor?"
+    best = library.search(question)[0].passage
+    assert (best.document, best.headings) == ("manuals/acme-ax-100.md", ("Battery",))
+    library.search("Wie wird bei dem water sensor die Batterie gewechselt?")
+    assert heard == [
+        ["How do I replace the battery of the ?", "water sensor"],
+        ["Wie wird bei dem die Batterie gewechselt?", "Wie wird bei dem water sensor die Batterie gewechselt?"],
+    ], "a name is compared with names, and all of a question in another language"
+
+
+def test_a_person_who_names_the_documents_is_answered_from_these_alone(by_both):
+    some = by_both.within(["manuals/acme-ax-200.md"])
+    found = some.find("How is it reset to factory settings?")
+    assert found.told
+    assert {passage.document for passage in found.passages} == {"manuals/acme-ax-200.md"}
+    with pytest.raises(ArtefactError, match=r"no document 'x\.pdf'"):
+        by_both.within(["x.pdf"])
+
+
+@pytest.mark.parametrize("model", ["AX-300", "AX300", "Acme AX300-B", "QZ4455"])
+def test_a_model_that_no_document_has_is_not_answered_for_from_its_sibling(tmp_path, model):
+    library = shelves.library(tmp_path / "library.sqlite", bar={"coverage": 0.2})
+    assert library.find("How is the Acme AX-100 reset to factory settings?").told
+    assert not library.find(f"How is the Acme {model} reset to factory settings?").told
+
+
+def test_a_passage_of_a_sibling_passes_no_question_that_names_another(tmp_path):
+    library = shelves.library(tmp_path / "library.sqlite", bar={"coverage": 0.2})
+    question = "How is the AX-100 reset to factory settings?"
+    (own, sibling) = (library.search(question, limit=1, documents=[f"manuals/acme-ax-{n}00.md"])[0] for n in (1, 2))
+    assert library.passes(own, question) and not library.passes(sibling, question)
+
+
+@pytest.mark.parametrize("question", ["Does it take a CR2 battery for the reset?", "Is 10s enough for the reset?"])
+def test_short_codes_and_quantities_are_no_models(tmp_path, question):
+    assert shelves.library(tmp_path / "library.sqlite", bar={"coverage": 0.2}).find(question).told
+
+
+@pytest.mark.parametrize(("foreign", "first"), [(0.0, "pump.md"), (0.6, "pumpe.md")])
+def test_passages_in_another_language_are_given_back_what_they_lose_for_it(tmp_path, foreign, first):
+    english = shelves.passage("pump.md", "Pump P1", ("Notes",), "Clean the filter before you start.")
+    german = shelves.passage("pumpe.md", "Pumpe P2", ("Sieb",), "Das Sieb wird unter klarem Wasser gespült.")
+    embedder = ScriptedEmbedder({"sieb": "clean"}, width=256)
+    embedder.foreign = foreign
+    passages = [english, dataclasses.replace(german, language="de")]
+    library = shelves.library(tmp_path / "library.sqlite", passages, embedder, weights=(0.0, 1.0))
+    assert library.search("How do you clean the filter?")[0].passage.document == first
 
 
 def test_a_follow_up_searches_for_what_was_named_before(by_words):

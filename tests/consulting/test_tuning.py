@@ -6,7 +6,7 @@ import pytest
 
 from werkmeister.consulting import tuning
 from werkmeister.consulting.expert import AskSettings, ask, open_expert
-from werkmeister.consulting.tuning import best_width, measure_widths, open_tuned
+from werkmeister.consulting.tuning import best_threads, best_width, measure_widths, open_tuned, thread_choices
 from werkmeister.engines.scripted import ScriptedEngine
 from werkmeister.errors import SettingsError
 
@@ -32,6 +32,12 @@ def test_an_engine_that_answers_in_parallel_is_measured_to_do_so():
     assert rates[4] > 2.5 * rates[1] > 0
 
 
+def test_the_idle_cores_are_tried_against_half_of_them_and_the_fewest_that_are_as_good_win():
+    assert [thread_choices(idle) for idle in (1, 2, 3, 8)] == [(1,), (1, 2), (1, 3), (4, 8)]
+    assert best_threads({4: {1: 100.0, 4: 150.0}, 8: {1: 130.0, 4: 152.0}}) == 4
+    assert best_threads({1: {1: 50.0, 4: 80.0}, 2: {1: 90.0, 4: 120.0}}) == 2
+
+
 @pytest.fixture
 def copy(built, tmp_path):
     return shutil.copytree(built, tmp_path / "copy")
@@ -48,6 +54,18 @@ def test_the_number_of_answers_is_measured_once_and_remembered(copy, monkeypatch
         assert again.remembered and again.rates == first.rates
         assert ask(expert, "the land").text == ask(plain, "the land").text
         assert (expert.name, expert.identity, expert.system) == (plain.name, plain.identity, plain.system)
+
+
+def test_without_a_choice_of_threads_the_better_number_is_measured_and_remembered(copy, monkeypatch):
+    monkeypatch.setattr(tuning, "_WINDOW", 0.05)
+    monkeypatch.setattr(tuning, "threads_by_load", lambda: 2)
+    settings = AskSettings(max_tokens=12)
+    expert, first = open_tuned(copy, settings=settings)
+    with expert:
+        assert first.threads in (1, 2) and expert.engine.threads == first.threads
+    expert, again = open_tuned(copy, settings=settings)
+    with expert:
+        assert again.remembered and (again.threads, again.rates) == (first.threads, first.rates)
 
 
 def test_a_number_that_a_person_chose_is_taken_without_measuring(copy):

@@ -191,6 +191,23 @@ def test_a_share_of_zero_is_told_where_the_split_would_be_empty(expert, base):
     )
 
 
+def test_an_exam_that_cannot_ask_what_train_teaches_says_so(expert, base):
+    """The smallest exam is one family, and the unanswerable questions of this one fell to a person's decisions."""
+    pairs = [json.loads(line) for line in (expert / "artefacts" / "write" / "pairs.jsonl").open(encoding="utf-8")]
+    exam = {example.group for example in splits_of(run(expert, base, exam=0.05))["exam"]}
+    append_decisions(expert, [decide(p, DROP) for p in pairs if p["group"] in exam and not p["answerable"]])
+    made = run(expert, base, exam=0.05)
+    splits = splits_of(made)
+    assert not any(example.part == "unanswerable" for example in splits["exam"])
+    count = sum(example.part == "unanswerable" for example in splits["train"])
+    notes = json.loads(made.file("report.json").read_text())["notes"]
+    told = [note for note in notes if "whether the expert abstains" in note]
+    assert len(told) == 1 and f"train has {count}" in told[0]
+    (expert / "decisions.jsonl").unlink()
+    whole = json.loads(run(expert, base, exam=0.3).file("report.json").read_text())["notes"]
+    assert not any("the exam has no question" in note for note in whole)
+
+
 def test_questions_of_ones_own_for_the_exam_keep_their_documents_and_variants_of_them_out_of_train(expert, base):
     """Every row says exam: that is no reason to cut them afresh, since the pairs fill train."""
     passages = list(read_passages(expert / "artefacts" / "documents" / "passages.jsonl"))
@@ -259,14 +276,15 @@ def test_a_split_that_nothing_is_short_enough_for_is_an_error(expert, base):
 def test_the_system_message_stands_in_front_and_the_estimate_is_asked_for_what_train_holds(expert, base):
     asked = []
 
-    def estimate(tokens: int, longest: int, learnt: float) -> float:
-        asked.append((tokens, longest, learnt))
+    def estimate(tokens: int, longest: int, learnt: float, examples: int) -> float:
+        asked.append((tokens, longest, learnt, examples))
         return 61.0
 
     made = run(expert, base, system="Answer from the manual.", estimate=estimate)
     example = splits_of(made)["exam"][0]
     assert example.prompt[0].content == "Answer from the manual."
-    ((tokens, longest, learnt),) = asked
+    ((tokens, longest, learnt, examples),) = asked
+    assert examples == made.facts["splits"]["train"]["examples"]
     assert tokens == made.measures["tokens"]["train"]["total"]
     assert longest == made.facts["longest_tokens"]
     assert 0 < learnt < 0.5

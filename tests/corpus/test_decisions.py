@@ -206,6 +206,13 @@ def test_every_broken_line_in_the_middle_is_named_and_the_digest_still_tells_fil
     assert decisions_inputs(tmp_path) != first
 
 
+def test_a_folder_in_the_place_of_the_file_is_an_error_and_never_no_decision(tmp_path):
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        load_decisions(tmp_path)
+    assert decisions_inputs(tmp_path) == {"decisions": "cannot be read"}
+
+
 @given(
     st.lists(
         st.binary(max_size=40)

@@ -89,6 +89,17 @@ def test_what_a_person_wrote_becomes_decisions(tmp_path):
     assert said.rows == 6
 
 
+def test_a_sheet_that_excel_saved_as_unicode_text_is_read(tmp_path):
+    path = exported(tmp_path)
+    rows = rows_of(path)
+    rows[0]["decision"], rows[1]["answer"] = "drop", "größer"
+    save(path, rows, delimiter="\t", encoding="utf-16")
+    assert [(d.verdict, d.new_answer) for d in read_sheet(path, RECORDS, NONE).decisions] == [
+        (DROP, ""),
+        (EDIT, "größer"),
+    ]
+
+
 def test_an_empty_cell_changes_nothing_and_undecided_takes_back(tmp_path):
     append_decisions(tmp_path, [decide(PAIRS[0], DROP), decide(PAIRS[1], EDIT, question="Q?", answer="A")])
     decisions = load_decisions(tmp_path)
@@ -143,6 +154,7 @@ def test_rows_without_a_decision_on_pairs_that_are_gone_are_passed_over(tmp_path
         (b"", "review.csv: is empty"),
         (b"id,question,answer\r\nx,y,z\r\n", "review.csv:1: must have each column once: decision"),
         ("id,decision,question,answer\r\nx,keep,Größe,1\r\n".encode("cp1252"), "is not UTF-8"),
+        ("id,decision,question,answer".encode("utf-16") + b"x", "is UTF-16 that breaks off"),
         (b'id,decision,question,answer\r\nx,keep,"never closed,1\r\n', "review.csv:2: is not valid CSV"),
         (b"id,decision,question,answer\r\nx,keep,a,b,c,d\r\n", "review.csv:2: has 6 cells under 4 columns"),
     ],

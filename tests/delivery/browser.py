@@ -18,6 +18,7 @@ _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"),
     *("--disable-component-update", "--disable-sync", "--lang=en", "--remote-debugging-pipe"),
 )
+_CHARACTERS = {"Enter": "\r", " ": " "}  # without them no button is pressed by its key
 _KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "Enter": 13, "Escape": 27, "Tab": 9, " ": 32}
 
 
@@ -124,9 +125,9 @@ class Browser:
 
     def press(self, key: str, *, ctrl: bool = False) -> None:
         """Press and release a key where the focus is."""
-        named = key in _KEYS
+        named = key in _KEYS and key not in _CHARACTERS
         about = {"key": key, "windowsVirtualKeyCode": _KEYS.get(key, ord(key[0].upper())), "modifiers": 2 * ctrl}
-        text = {} if named or ctrl else {"text": key}
+        text = {} if named or ctrl else {"text": _CHARACTERS.get(key, key)}
         self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **about, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 

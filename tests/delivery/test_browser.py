@@ -55,7 +55,9 @@ def test_the_asking_table_and_another_quantisation_are_heard(built, tmp_path):
     assert about["context_length"] == 64
     told = about["sampling"]
     assert (told["max_tokens"], told["temperature"], told["schema"]) == (7, 0.5, {"type": "object"})
-    assert about["expected"] is None
+    assert about["expected"] == "expected.jsonl"
+    recorded = built / "artefacts/export/model-Q4_K_M.expected.jsonl"
+    assert (made.path / "expected.jsonl").read_bytes() == recorded.read_bytes()
 
 
 def test_bundle_json_holds_the_hash_of_every_other_file(bundle):

@@ -10,6 +10,7 @@ import pytest
 
 from werkmeister.artefact import making
 from werkmeister.chat import Message
+from werkmeister.consulting.citations import cite
 from werkmeister.consulting.expert import AskSettings
 from werkmeister.consulting.library import SqliteLibrary
 from werkmeister.consulting.library_file import LIBRARY, add_meta, write_library
@@ -155,6 +156,8 @@ def test_what_is_put_before_a_question_is_what_the_library_finds_follow_ups_incl
         [("user", f"Was kann der {name}?"), ("assistant", "Viel."), ("user", "Und wie wird er zurückgesetzt?")],
         [("user", "Wie lange drücken?"), ("assistant", f"Beim {name} 3 s."), ("user", "Warum?")],
         [("user", "entirely unknown words")],
+        [("user", f"Wie lange muss ich beim {name} den Schalter drücken?")],
+        [("user", "Wie lange muss ich beim QQ-7777 den Schalter drücken?")],
         [("user", "Hat das Gerät von ganz unbekannten Leuten einen Sinn für Humor?")],
     ]
     script = (
@@ -174,6 +177,56 @@ def test_what_is_put_before_a_question_is_what_the_library_finds_follow_ups_incl
         assert answer == [finding.asked, shown, finding.told, refusal(finding.language)]
         told.append(finding.told)
     assert set(told) == {True, False}
+
+
+ANSWERS = [
+    "Clean the filter every 3 months.",
+    "clean   the FILTER every 3 months! Use warm soapy vinegar. The range is 5 to 35 °C.",
+    "Reinige den Filter z. B. alle 3 Monate. Der Bereich ist 5 bis 35 °C, und E5 bedeutet kein Wasser.",
+    'The manual says "clean the filter every 3 months" about it. It says "clean every filter".',
+    "Zeile eins\n\n- E5: No water\n- E15 is a blocked pump (e.g. at 5.5 bar).",
+    "😀 The pump is blocked: E15. “Quoted.” Nr. 5 ist richtig. −5 °C? ３ months… And 5,5 too.",
+    "15",
+    "5",
+    "",
+    "E5 of unit 77 means no water.",
+]
+FILTER = Passage(
+    id="f",
+    document="pump.pdf",
+    title="Pump P7",
+    headings=("Maintenance", "Filter"),
+    text="😀 Clean the filter every 3 months.\n\n- Default: 20 °C\n- Range: 5 to 35 °C\n\n| Code | Meaning |\n"
+    "| --- | --- |\n| E5 | No water |\n| E15 | Pump blocked |",
+    start=0,
+    end=200,
+)
+
+
+def test_citations_are_those_of_the_gateway():
+    given = passages()[:6]
+    asked = [(answer, "What does E5 mean on unit 77?") for answer in ANSWERS]
+    asked += [(passage.text, "") for passage in given] + [(refusal("de"), "?"), (refusal("en") + " Sorry.", "?")]
+    asked += [(" ".join(passage.text.split()[1:-2]) + ".", "reset") for passage in given]
+    held = [
+        {"place": one.place, **{key: getattr(one, key) for key in ("id", "title", "text", "headings")}} for one in given
+    ]
+    pump = {"place": FILTER.place, **{key: getattr(FILTER, key) for key in ("id", "title", "text", "headings")}}
+    script = "given.asked.map(([answer, question]) => page.cite(answer, given.passages, question, given.refusals))"
+    refusals = [refusal("en"), refusal("de")]
+    theirs = in_page("citing.js", script, {"asked": asked, "passages": [*held, pump], "refusals": refusals})
+    kept = ("sentence", "support", "passage", "place", "start", "end", "quote")
+    for (answer, question), found in zip(asked, theirs, strict=True):
+        ours = [citation.record() for citation in cite(answer, [*given, FILTER], question)]
+        assert found == [{key: record[key] for key in kept if key in record} for record in ours], answer
+    assert {citation["support"] for found in theirs for citation in found} == {"verbatim", "words", "none"}
+
+
+def test_a_library_without_a_bar_puts_every_question_to_the_expert(held):
+    script = "await page.Library.read(given).then((library) => [library.find('zebra'), library.find('')])"
+    found = in_page("library.js", script, held | {"off": True})
+    assert [entry["told"] for entry in found] == [True, True]
+    assert in_page("library.js", script, held)[0]["told"] is False
 
 
 def test_an_expert_without_an_index_takes_nothing_along_and_says_why_where_it_has_documents(tmp_path):

@@ -119,3 +119,70 @@ def test_a_gateway_with_keys_shows_the_page_and_answers_when_the_key_is_right(br
         assert browser.run("JSON.stringify(localStorage)").count(key) == 0
     assert [error for error in browser.errors if "401" not in error] == []
     browser.errors.clear()
+
+
+def tab_to(page, selector):
+    """Press Tab until the focus is on it, as somebody without a mouse does."""
+    for _ in range(80):
+        if page.run(f"document.activeElement.matches({selector!r})"):
+            return
+        page.press("Tab")
+    raise AssertionError(f"the keyboard does not reach {selector}")
+
+
+def test_the_keyboard_alone_asks_opens_a_source_switches_the_language_reloads_and_goes_on(browser):
+    browser.run("localStorage.clear()")
+    with running(smith()) as gateway:
+        browser.open(f"{gateway.url}/")
+        browser.wait(READY)
+        tab_to(browser, "#question")
+        browser.call("Input.insertText", text="How are the screws tightened?")
+        browser.press("Enter")
+        answered(browser, 1)
+        browser.run("document.activeElement.blur()")
+        tab_to(browser, ".sources details summary")
+        browser.press("Enter")
+        browser.wait("document.querySelector('.sources details').open")
+        assert browser.text(".sources mark") == "Tighten the four screws crosswise to 12 Nm"
+        english = browser.text(".sources > summary")
+        tab_to(browser, "#language")
+        browser.press("Enter")
+        browser.wait("document.documentElement.lang === 'de'")
+        assert browser.text(".sources > summary") != english == "1 source"
+        assert browser.run(TEXT) == ANSWER, "what was said stays as it was said"
+        browser.reload()
+        browser.wait(READY)
+        assert browser.run("document.documentElement.lang") == "de" and browser.run(TEXT) == ANSWER
+        tab_to(browser, "#question")
+        browser.call("Input.insertText", text="Und dann?")
+        browser.press("Enter")
+        answered(browser, 2)
+        tab_to(browser, "#rename")
+        browser.press("Enter")
+        browser.wait("document.querySelector('#dialog').open")
+        browser.call("Input.insertText", text="Schrauben")
+        browser.press("Enter")
+        browser.wait("document.querySelector('#title').textContent === 'Schrauben'")
+        tab_to(browser, "#remove")
+        browser.press("Enter")
+        browser.wait("document.querySelector('#dialog').open")
+        tab_to(browser, "#dialog-yes")
+        browser.press("Enter")
+        browser.wait("document.querySelectorAll('.turn').length === 0")
+        assert "Schrauben" not in browser.run("JSON.stringify(localStorage)")
+        browser.run("localStorage.clear()")
+    assert browser.errors == []
+
+
+def test_turns_that_no_longer_fit_are_left_out_and_the_page_says_so(browser):
+    engine = ScriptedEngine({}, otherwise="One two three four five six seven eight.", context_length=60)
+    with running(expert(engine, sampling=Sampling(max_tokens=20))) as gateway:
+        browser.open(f"{gateway.url}/")
+        browser.wait(READY)
+        for count in range(1, 5):
+            put(browser, f"Question number {count} of a longer talk?")
+            answered(browser, count)
+        note = browser.text(".turn.assistant:last-child .note")
+        assert "oldest turn" in note and "60" in note
+        assert len(engine.asked[-1][0]) < 8, "system, turns, question: the oldest are gone"
+    assert browser.errors == []

@@ -3,101 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import jsonschema
 import openai
 import psutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
-
-import tiny_gguf
-
-from werkmeister.artefact import making
+from tests.delivery.served import ask_it, readings, served, under_way
 from werkmeister.consulting.expert import AskSettings, ask, open_expert
 from werkmeister.delivery.keys import new_key
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
-
-CODE = """
-import sys
-from pathlib import Path
-from werkmeister.consulting.expert import AskSettings
-from werkmeister.delivery.serving import serve
-from werkmeister.delivery.settings import ServeSettings
-from werkmeister.progress import Silent
-class Printing(Silent):
-    def say(self, text):
-        print(text, flush=True)
-settings = ServeSettings(**eval(sys.argv[2]))
-serve(Path(sys.argv[1]), settings, ask=AskSettings(max_tokens=12, threads=1), progress=Printing())
-"""
-
-
-@pytest.fixture(scope="module")
-def tiny_expert(tmp_path_factory):
-    """An expert of which only the export artefact stands."""
-    folder = tmp_path_factory.mktemp("experts") / "tiny-expert"
-    export = folder / "artefacts" / "export"
-    export.parent.mkdir(parents=True)
-    with making("export", export, version=1, inputs={}, settings={}) as draft:
-        tiny_gguf.write_model(draft.path / "model-Q8_0.gguf")
-        draft.facts |= {"system": "the hand", "stop": ["</s>"], "context_length": tiny_gguf.CONTEXT}
-        draft.facts |= {"files": {"Q8_0": "model-Q8_0.gguf"}, "default": "Q8_0"}
-    return folder
-
-
-class Served:
-    def __init__(self, process, said):
-        self.process, self.said = process, said
-        self.port = int(re.search(r"http://[^ ]*:(\d+)/v1", said).group(1))
-
-    def client(self, key="none", **options):
-        url = f"http://127.0.0.1:{self.port}/v1"
-        return openai.OpenAI(base_url=url, api_key=key, timeout=60, **{"max_retries": 0} | options)
-
-    @property
-    def engine(self):
-        (child,) = psutil.Process(self.process.pid).children()
-        return child
-
-
-@contextmanager
-def served(folder, **settings):
-    chosen = {"port": 0, "slots": 2} | settings
-    command = [sys.executable, "-c", CODE, str(folder), repr(chosen)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            said = ""
-            while "Ctrl-C" not in said:
-                line = process.stdout.readline()
-                assert line, process.stderr.read()
-                said += line
-            yield Served(process, said)
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
 def server(tiny_expert):
     with served(tiny_expert) as opened:
         yield opened
-
-
-def ask_it(client, question="the land", **more):
-    return client.chat.completions.create(
-        model="tiny-expert", messages=[{"role": "user", "content": question}], **{"temperature": 0} | more
-    )
 
 
 def test_answers_are_those_of_ask_streamed_or_not(server, tiny_expert):
@@ -164,18 +91,6 @@ def test_conversations_that_come_back_find_their_prompt_computed(tiny_expert):
             ask_it(client, text)
         again = ask_it(client, texts[0])
         assert again.usage.prompt_tokens_details.cached_tokens > 0.8 * again.usage.prompt_tokens
-
-
-def readings(server):
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as page:
-        lines = [line.split() for line in page.read().decode().splitlines() if not line.startswith("#")]
-    return {name.removeprefix("werkmeister_"): float(value) for name, value in lines}
-
-
-def under_way(server, running, waiting):
-    """Wait until so many requests run and wait; the engine is suspended, so that they stay there."""
-    while ((now := readings(server))["running"], now["waiting"]) != (running, waiting):
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -347,6 +347,17 @@ def test_what_is_no_answer_is_an_error_not_an_empty_answer(server, body):
         reply(engine, ASKED, SHORT)
 
 
+def test_a_web_page_in_the_place_of_an_endpoint_is_told_as_one_at_once(server):
+    page = b"<!DOCTYPE html><html><body>Welcome</body></html>"
+    server.plans.append(Raw(page, "text/html"))
+    with opened(server) as engine, pytest.raises(SettingsError, match="web page") as chat:
+        reply(engine, ASKED, SHORT)
+    assert "/v1" in chat.value.hint and len(server.asked) == 1
+    server.models = Raw(page, "text/html; charset=utf-8")
+    with pytest.raises(SettingsError, match="web page"):
+        opened(server)
+
+
 def test_an_answer_that_a_content_filter_took_is_an_error(server):
     server.finish = "content_filter"
     with opened(server) as engine, pytest.raises(EngineError, match="content filter"):

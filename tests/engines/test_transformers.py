@@ -5,6 +5,7 @@ import math
 import pytest
 import tiny_gguf
 
+from tests.checkpoints import tiny_base
 from werkmeister.bases.base import Base
 from werkmeister.chat import conversation
 from werkmeister.engines.engine import Finished, Sampling, Token, collect, reply
@@ -245,3 +246,32 @@ def test_a_base_is_opened_with_and_without_its_adapter(base, engine, tmp_path):
 def test_a_folder_that_is_no_adapter_is_named(base, tmp_path):
     with pytest.raises(ArtefactError, match=str(tmp_path)):
         open_transformers(base, tmp_path, device="cpu")
+
+
+def test_a_base_that_does_not_fit_the_gpu_in_float32_is_held_there_in_four_bits(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 3 4B on a T4: 15.5 GB in float32, and 14.6 GB are free."""
+    from dataclasses import replace
+
+    import torch
+
+    from werkmeister.engines import transformers as engine
+
+    asked = {}
+
+    def load(base, **options):
+        asked.update(options)
+        raise RuntimeError("loaded")
+
+    monkeypatch.setattr(engine, "load_model", load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (14_600_000_000, 15_800_000_000))
+    base = tiny_base(tmp_path / "base")
+    for parameters, bits in ((3_880_000_000, 4), (1_000_000_000, None)):
+        with pytest.raises(RuntimeError, match="loaded"):
+            engine.open_transformers(replace(base, parameters=parameters))
+        found = asked["quantization_config"]
+        assert (found and found.load_in_4bit and 4) == bits
+        assert asked["dtype"] == torch.float32

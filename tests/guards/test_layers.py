@@ -8,9 +8,33 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "werkmeister"
 GROUND = (
-    *("errors", "progress", "chat", "passage", "grounding", "memory", "machine", "artefact", "config", "drawing"),
+    *(
+        "errors",
+        "progress",
+        "chat",
+        "passage",
+        "grounding",
+        "memory",
+        "machine",
+        "artefact",
+        "config",
+        "drawing",
+        "scale",
+        "served",
+    ),
 )
-SHELLS = ("checking", "showing", "starting", "talking", "reviewing", "serving", "exporting")
+SHELLS = (
+    "checking",
+    "showing",
+    "starting",
+    "talking",
+    "reviewing",
+    "serving",
+    "exporting",
+    "deciding",
+    "verifying",
+    "watching",
+)
 """What the verbs call; they print through `console`."""
 LAYERS = (
     GROUND,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -37,12 +38,14 @@ def load_model(
     quantization_config: Any = None,
     device: str | None = None,
     attention: str = "sdpa",
+    placed: bool = True,
 ) -> PreTrainedModel:
     """The causal language model of `base` with its weights in `dtype`, or quantised as `quantization_config` says.
 
     Of a multimodal checkpoint only the text decoder is built, as the family's own text class: the vision tower never
     reaches memory, no `token_type_ids` are asked for, and the logits are those of the whole class on text. `device`
-    None means the GPU where there is one and the CPU otherwise. Raises BaseModelError when a weight is missing.
+    None means the GPU where there is one and the CPU otherwise; not `placed`, the weights go where FSDP puts them.
+    Raises BaseModelError when a weight is missing.
     """
     import torch
 
@@ -58,7 +61,7 @@ def load_model(
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
-                device_map={"": place},
+                device_map={"": place} if placed else None,
                 output_loading_info=True,
                 **options,
             )
@@ -73,6 +76,24 @@ def load_model(
         )
     loaded: PreTrainedModel = model
     return loaded
+
+
+def nf4(compute: torch.dtype, *, sharded: bool = False) -> Any:
+    """The BitsAndBytesConfig of QLoRA (NF4, double quantisation) with arithmetic in `compute`.
+
+    `sharded`: the 4-bit blocks are kept in that dtype, in which FSDP can cut them.
+    Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
+    """
+    from transformers import BitsAndBytesConfig
+
+    storage = {"bnb_4bit_quant_storage": compute} if sharded else {}
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        **storage,
+    )
 
 
 def lora_targets(model: PreTrainedModel, names: Sequence[str]) -> list[str]:
@@ -96,8 +117,12 @@ def lora_targets(model: PreTrainedModel, names: Sequence[str]) -> list[str]:
             wanted |= set(found)
             unknown += [] if found else [name]
         if unknown:
+            near = [difflib.get_close_matches(name, known, n=1, cutoff=0.5) for name in unknown]
+            told = [
+                f"{name} (nearest: {found[0]})" if found else name for name, found in zip(unknown, near, strict=True)
+            ]
             raise SettingsError(
-                f"train.targets: the model ({type(model).__name__}) has no {', '.join(unknown)}",
+                f"train.targets: the model ({type(model).__name__}) has no {', '.join(told)}",
                 hint=f"it has {', '.join(known)}; or use {ALL_LINEAR}",
             )
     chosen = {path for path in inside if path.rpartition(".")[2] in wanted}

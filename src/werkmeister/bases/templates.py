@@ -95,9 +95,15 @@ def template_in_force(own: str, special: Mapping[str, str], tokens: Collection[s
 
 
 def render(
-    template: str, messages: Sequence[Mapping[str, str]], special: Mapping[str, str], *, generation: bool = False
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    special: Mapping[str, str],
+    *,
+    generation: bool = False,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """Render a chat template as transformers does; `generation` adds the opening of the assistant's turn.
+    """Render a chat template as transformers does; `generation` adds the opening of the assistant's turn, `tools` are
+    functions in OpenAI's form that the template describes to the model.
 
     Raises TemplateRefusal with the template's own words.
     """
@@ -105,9 +111,8 @@ def render(
 
     try:
         # Templates ask "tools is not none": transformers passes both as None.
-        return _compiled(template).render(
-            messages=list(messages), tools=None, documents=None, add_generation_prompt=generation, **special
-        )
+        given = {"messages": list(messages), "tools": list(tools) or None, "documents": None, **special}
+        return _compiled(template).render(add_generation_prompt=generation, **given)
     except (jinja2.TemplateError, TypeError, KeyError, IndexError) as error:
         raise TemplateRefusal(str(error)) from error
 

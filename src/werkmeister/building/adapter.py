@@ -168,7 +168,7 @@ def for_gguf(adapter: Adapter, architecture: str, heads: int, kv_heads: int, blo
 
     Raises ArtefactError when a module has no tensor in that architecture.
     """
-    names = gguf.get_tensor_name_map(architecture_of(architecture), blocks)
+    names = gguf_names(architecture, blocks)
     deltas, problems = {}, []
     for module, delta in adapter.deltas.items():
         name = names.get_name(module if module == "lm_head" else f"model.{module}")
@@ -183,6 +183,11 @@ def for_gguf(adapter: Adapter, architecture: str, heads: int, kv_heads: int, blo
             f"the adapter in {adapter.folder} does not belong to this base", problems=problems, hint="train again"
         )
     return deltas
+
+
+def gguf_names(architecture: str, blocks: int) -> gguf.TensorNameMap:
+    """The map from module names to tensor names of an architecture."""
+    return gguf.get_tensor_name_map(architecture_of(architecture), blocks)
 
 
 def architecture_of(name: str) -> gguf.MODEL_ARCH:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from werkmeister.bases.gguf_file import encode, write_gguf
 from werkmeister.bases.gguf_header import Tensor, decode
 from werkmeister.building.adapter import Adapter, Delta, Floats
-from werkmeister.building.gguf_file import encode, write_gguf
 
 
 def write_adapter(path: Path, adapter: Adapter, deltas: Mapping[str, Delta], base: Mapping[str, bytes]) -> None:

@@ -22,11 +22,11 @@ from werkmeister.progress import Progress
 
 # Root-mean-square error of a whole tensor against what was to be written, relative to it: about twice what libgguf's
 # rounding gives on normally distributed weights (measured: F16 2.1e-4, BF16 1.7e-3, Q8_0 5.4e-3, Q6_K 1.8e-2,
-# Q5_K 3.6e-2, Q5_1 3.8e-2, Q5_0 4.3e-2, Q4_K 7.1e-2, Q4_1 7.8e-2, Q4_0 8.6e-2).
+# Q5_K 3.6e-2, Q5_1 3.8e-2, Q5_0 4.3e-2, Q4_K 7.1e-2, IQ4 7.7e-2, Q4_1 7.8e-2, Q4_0 8.6e-2).
 ERRORS: Mapping[str, float] = {
     "F32": 1e-6,
     **{"F16": 1e-3, "BF16": 4e-3, "Q8_0": 0.012, "Q6_K": 0.04, "Q5_K": 0.08, "Q5_1": 0.09, "Q5_0": 0.1},
-    **{"Q4_K": 0.15, "Q4_1": 0.18, "Q4_0": 0.2},
+    **{"Q4_K": 0.15, "Q4_1": 0.18, "Q4_0": 0.2, "IQ4_NL": 0.18, "IQ4_XS": 0.18},
 }
 # How far the share may be from 1, beside five standard deviations of the reading. Rounding to 4 bits a weight that was
 # rounded to 4 bits before swallows part of every small change (measured: Q4_1 base to Q4_0 keeps 0.92 of the adapter).
@@ -126,7 +126,7 @@ class _Sums:
 
 
 def _sums(file: GgufWeights, stored: Tensor, base: Weights, tensor: Tensor, delta: Delta) -> _Sums:
-    tolerance = _TOLERANCE_4_BITS if stored.type.startswith("Q4") else _TOLERANCE
+    tolerance = _TOLERANCE_4_BITS if stored.type.startswith(("Q4", "IQ4")) else _TOLERANCE
     least = _LEAST.get(stored.type, _LEAST_ROUNDED)
     total = _Sums(0.0, 0.0, 0.0, 0.0, 0, tolerance, least)
     step = max(1, _CHUNK // (4 * tensor.width))

@@ -19,21 +19,20 @@ from typing import Any
 
 import gguf
 import numpy as np
-import numpy.typing as npt
 
 from werkmeister.bases.base import Base
+from werkmeister.bases.gguf_file import encode
 from werkmeister.bases.gguf_header import Tensor, row_bytes
 from werkmeister.bases.shape import weight_files
 from werkmeister.building.adapter import PERMUTED, Floats, architecture_of, permute_heads
-from werkmeister.building.gguf_file import encode
-from werkmeister.building.merge import dequantise
+from werkmeister.building.merge import dequantise, read_bytes
 from werkmeister.building.tokenizer_gguf import tokenizer_metadata
 from werkmeister.errors import BaseModelError
 
 # Model type in config.json → GGUF architecture.
 FAMILIES = {"llama": "llama", "qwen3": "qwen3", "phi3": "phi3", "gemma3_text": "gemma3"}
 _OUTSIDE = ("vision_tower", "multi_modal_projector", "vision_model", "audio_tower")
-_PREFIX = re.compile(r"^(?:model\.language_model\.|language_model\.model\.|model\.)")
+PREFIX = re.compile(r"^(?:model\.language_model\.|language_model\.model\.|model\.)")
 _BUFFERS = ("rotary_emb.inv_freq", "embed_scale")
 # Every sixth layer of Gemma 3 attends globally: what llama.cpp assumes when the file does not say.
 _GEMMA_PERIOD = 6
@@ -88,14 +87,14 @@ class CheckpointWeights:
 class _Place:
     """Where a tensor lies in a safetensors file."""
 
-    def __init__(self, data: npt.NDArray[np.uint8], tensor: Tensor, offset: int) -> None:
+    def __init__(self, path: Path, tensor: Tensor, offset: int) -> None:
         self.tensor = tensor
-        self._data = data
+        self._path = path
         self._offset = offset
 
     def rows(self, start: int, stop: int) -> Floats:
         size = row_bytes(self.tensor.type, self.tensor.width)
-        return dequantise(self._data[self._offset + start * size : self._offset + stop * size], self.tensor)
+        return dequantise(read_bytes(self._path, self._offset + start * size, (stop - start) * size), self.tensor)
 
 
 def require_convertible(base: Base) -> None:
@@ -261,11 +260,10 @@ def _places(base: Base, config: Any, architecture: str) -> dict[str, _Place]:
     found: dict[str, _Place] = {}
     problems = []
     for path in weight_files(base.folder):
-        data = np.memmap(path, dtype=np.uint8, mode="r")
-        for name, entry, start in _entries(path):
+        for name, entry, start in entries(path):
             if any(part in name for part in _OUTSIDE) or name.endswith(_BUFFERS):
                 continue
-            plain = _PREFIX.sub("model.", name).removeprefix("language_model.")
+            plain = PREFIX.sub("model.", name).removeprefix("language_model.")
             if plain == "lm_head.weight" and config.tie_word_embeddings:
                 continue
             known = names.get_name(plain, try_suffixes=(".weight",))
@@ -273,7 +271,7 @@ def _places(base: Base, config: Any, architecture: str) -> dict[str, _Place]:
                 problems.append(f"{path.name}: {name} ({entry['dtype']}, {entry['shape']})")
                 continue
             tensor = Tensor(name=known, shape=tuple(entry["shape"]), type=entry["dtype"])
-            found[known] = _Place(data, tensor, start + entry["data_offsets"][0])
+            found[known] = _Place(path, tensor, start + entry["data_offsets"][0])
     if problems or "token_embd.weight" not in found:
         raise BaseModelError(
             f"base {base.name} holds tensors that have no place in the architecture {architecture}",
@@ -283,7 +281,7 @@ def _places(base: Base, config: Any, architecture: str) -> dict[str, _Place]:
     return found
 
 
-def _entries(path: Path) -> list[tuple[str, dict[str, Any], int]]:
+def entries(path: Path) -> list[tuple[str, dict[str, Any], int]]:
     """Name, entry and start of the data of each tensor in a safetensors file."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact, Draft, making, open_artefact, sha256_of
 from werkmeister.config import as_json, setting
-from werkmeister.errors import ArtefactError, ParityError, SettingsError
+from werkmeister.errors import ArtefactError, SettingsError
 from werkmeister.machine import in_words, need_disk
 from werkmeister.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from werkmeister.bases.base import Base
-    from werkmeister.building.adapter import Adapter, Delta
-    from werkmeister.building.merge import Merged, Weights
+    from werkmeister.building.importance import Importance
+    from werkmeister.building.merge import Weights
+    from werkmeister.building.proof import Work
     from werkmeister.building.trained import Reference
 
-VERSION = 1
+VERSION = 2
 FILE_TYPES = (
     *("F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0"),
-    *("Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0"),
+    *("Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0", "IQ4_XS"),
 )
+ALL = "all"
+TABLE = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "IQ4_XS")
+"""What `files = ["all"]` writes, beside the overlay: the rows of the decision table."""
+OVERLAY = "overlay"
 ADAPTER = "adapter.gguf"
-_PROOF = "base-F16.gguf"
+IMPORTANCE = "imatrix.gguf"
+_SMALL = "Q4_K_M"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,16 @@ class ExportSettings:
     """What is written for llama.cpp, and how it is proven."""
 
     files: tuple[str, ...] = setting(
-        ("Q8_0", "Q4_K_M"), help=f"file types to write, largest and most exact first: {', '.join(FILE_TYPES)}"
+        ("Q8_0", "Q4_K_M"),
+        help=f"file types to write, largest and most exact first: {', '.join(FILE_TYPES)}; {OVERLAY}: the base "
+        f"quantised, for the adapter to be laid over; {ALL}: {', '.join(TABLE)}, {OVERLAY}",
     )
-    default: str = setting("", help="the file type that answers when none is named; empty: the first of files")
+    default: str = setting(
+        "", help="the file type that answers; empty: the exam decides (exam.margin), and before it the first of files"
+    )
+    importance: int = setting(
+        8192, low=0, unit="tokens", help="of training text from which the importance matrix is read; 0: none is used"
+    )
     context_length: int = setting(0, low=0, unit="tokens", help="longest conversation when serving; 0: the base's own")
     parity_prompts: int = setting(
         8, low=1, high=256, help="exam prompts on which every file is compared with the trained model"
@@ -47,13 +56,25 @@ class ExportSettings:
     seed: int = setting(0, low=0, help="which exam prompts are drawn for that")
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.files if name not in FILE_TYPES]
+        known = (*FILE_TYPES, OVERLAY, ALL)
+        unknown = [name for name in self.files if name not in known]
         if unknown:
-            raise ValueError(f"files: {', '.join(unknown)} is none of {', '.join(FILE_TYPES)}")
-        if not self.files or len(set(self.files)) < len(self.files):
+            raise ValueError(f"files: {', '.join(unknown)} is none of {', '.join(known)}")
+        if not self.kinds or len(set(self.files)) < len(self.files):
             raise ValueError("files: name at least one file type, and each once")
-        if self.default and self.default not in self.files:
-            raise ValueError(f"default: {self.default!r} is none of files ({', '.join(self.files)})")
+        if self.default and self.default not in self.kinds:
+            raise ValueError(f"default: {self.default!r} is none of files ({', '.join(self.kinds)})")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The types of the merged files, in the order in which they were asked for."""
+        wanted = [kind for name in self.files for kind in (TABLE if name == ALL else (name,))]
+        return tuple(kind for kind in dict.fromkeys(wanted) if kind != OVERLAY)
+
+    @property
+    def overlaid(self) -> bool:
+        """Whether the adapter is shipped on a quantised base as well."""
+        return bool({ALL, OVERLAY} & {*self.files})
 
 
 def export(
@@ -67,14 +88,17 @@ def export(
 ) -> Artefact:
     """Merge the adapter of a train artefact into its base, write every file of `settings.files`, and prove them.
 
-    The artefact holds `model-TYPE.gguf` for each type and `adapter.gguf`, which is laid over the base's own GGUF.
-    `facts` say what serving needs (see `_facts`), `measures["parity"]` what the gate found for each file. A run that
-    was cut off keeps the files that were whole. `expert` is the folder that a relative base name counts from. Raises
-    ParityError when a file does not do what the trained model does (that file is deleted), ArtefactError for an adapter
-    that cannot be merged, BaseModelError for a base of an unknown architecture, SettingsError for a context that the
-    base does not have, MachineError when the disk is too small.
+    The artefact holds `model-TYPE.gguf` for each type, `adapter.gguf`, which is laid over the base's own GGUF, the
+    importance matrix where one was of use, and golden prompts of each. `facts` say what serving needs (see `_facts`),
+    `measures["parity"]` what the gate found for each file. A run that was cut off keeps the files that were whole.
+    `expert` is the folder that a relative base name counts from. Raises ParityError when a file does not do what the
+    trained model does (that file is deleted), ArtefactError for an adapter that cannot be merged, BaseModelError for a
+    base of an unknown architecture, SettingsError for a context that the base does not have, MachineError when the disk
+    is too small.
     """
     from werkmeister.bases.find import find_same_base
+    from werkmeister.building.proof import PROOF, prove
+    from werkmeister.chat import read_examples
 
     progress = progress or Silent()
     data = open_artefact(dataset, "dataset", make_with="werkmeister dataset")
@@ -86,8 +110,18 @@ def export(
     with making("export", output, version=VERSION, inputs=inputs, settings=as_json(settings)) as draft:
         weights = _weights(base)
         context = _context_length(settings, base, weights, progress)
-        _make(draft, base, weights, trained.path / "adapter", data.file("exam.jsonl"), settings, progress)
-        draft.facts |= _facts(draft.path, base, trained, settings, context)
+        work = _work(base, weights, trained.path / "adapter", context, settings, progress)
+        _need_disk(draft.path, work, settings)
+        reference, importance = _read_trained(draft, work, data, settings, progress)
+        _write_files(draft, work, importance, settings, progress)
+        overlay = _overlay(base) if settings.overlaid else None
+        if overlay and overlay["file"]:
+            _write(draft, overlay["file"], weights, overlay["type"], base, importance, progress)
+        _write(draft, f"{draft.scratch.name}/{PROOF}", weights, "F16", base, {}, progress)
+        draft.measures["parity"] = prove(
+            draft, work, reference, list(read_examples(data.file("exam.jsonl"))), settings.kinds, overlay, progress
+        )
+        draft.facts |= _facts(base, trained, settings, context) | {"overlay": overlay}
     return open_artefact(output, "export")
 
 
@@ -107,29 +141,62 @@ def _context_length(settings: ExportSettings, base: Base, weights: Weights, prog
     return settings.context_length or limit
 
 
-def _make(
-    draft: Draft,
-    base: Base,
-    weights: Weights,
-    adapter_folder: Path,
-    exam: Path,
-    settings: ExportSettings,
-    progress: Progress,
-) -> None:
+def _work(
+    base: Base, weights: Weights, adapter_folder: Path, context: int, settings: ExportSettings, progress: Progress
+) -> Work:
     from werkmeister.building.adapter import read_adapter
-    from werkmeister.building.adapter_gguf import write_adapter
     from werkmeister.building.merge import Merged, deltas_for
+    from werkmeister.building.proof import Work
 
     adapter = read_adapter(adapter_folder)
     deltas = deltas_for(weights, adapter)
-    merged = Merged(weights, deltas)
     if adapter.is_zero:
         progress.say("the adapter is zero: the files will answer as the base does")
-    _need_disk(draft.path, merged, settings)
-    for kind in settings.files:
-        _write(draft, _model_file(kind), merged, kind, base, progress)
-    write_adapter(draft.path / ADAPTER, adapter, deltas, weights.metadata)
-    _prove(draft, base, adapter, weights, deltas, exam, settings, progress)
+    merged = Merged(weights, deltas)
+    return Work(base=base, adapter=adapter, weights=weights, deltas=deltas, merged=merged, context_length=context)
+
+
+def _read_trained(
+    draft: Draft, work: Work, data: Artefact, settings: ExportSettings, progress: Progress
+) -> tuple[Reference, Importance]:
+    """What the gate compares with, and the importance matrix: both from one loading of the trained model, which is
+    freed before anything is written."""
+    from werkmeister.bases.tokens import examples_ids
+    from werkmeister.building.importance import read_importance, write_importance
+    from werkmeister.building.quantise import weighable
+    from werkmeister.building.trained import load_trained, refer
+    from werkmeister.chat import read_examples
+
+    draw = random.Random(settings.seed)
+    model = load_trained(work.base, work.adapter.folder, progress)
+    exam, train = (list(read_examples(data.file(f"{split}.jsonl"))) for split in ("exam", "train"))
+    reference = refer(model, draw.sample(exam, min(settings.parity_prompts, len(exam))), progress)
+    if not settings.importance or not train or not weighable(work.merged, settings.kinds):
+        if settings.importance and work.rounded:
+            progress.say("no importance matrix: the base was rounded before, and under one rounding loses the adapter")
+        return reference, {}
+    rows, tokens = [], 0
+    draw.shuffle(train)
+    for prompt, answer in examples_ids(model.tokenizer, train):
+        rows.append([*prompt, *answer][: work.base.context_length])
+        tokens += len(rows[-1])
+        if tokens >= settings.importance:
+            break
+    read = read_importance(model.model, rows, work.architecture, work.blocks, progress)
+    write_importance(draft.path / IMPORTANCE, read)
+    draft.measures["importance"] = {"texts": read.texts, "tokens": read.tokens, "tensors": len(read.importance)}
+    progress.say(f"importance matrix: of {read.tokens:,} tokens in {read.texts:,} training examples")
+    return reference, read.importance
+
+
+def _write_files(
+    draft: Draft, work: Work, importance: Importance, settings: ExportSettings, progress: Progress
+) -> None:
+    from werkmeister.building.adapter_gguf import write_adapter
+
+    for kind in settings.kinds:
+        _write(draft, model_file(kind), work.merged, kind, work.base, importance, progress)
+    write_adapter(draft.path / ADAPTER, work.adapter, work.deltas, work.weights.metadata)
 
 
 def _weights(base: Base) -> Weights:
@@ -142,20 +209,25 @@ def _weights(base: Base) -> Weights:
     return CheckpointWeights(base)
 
 
-def _need_disk(folder: Path, merged: Merged, settings: ExportSettings) -> None:
-    from werkmeister.building.gguf_file import file_size
+def _need_disk(folder: Path, work: Work, settings: ExportSettings) -> None:
+    from werkmeister.bases.gguf_file import file_size
+    from werkmeister.building.proof import PROOF
     from werkmeister.building.quantise import planned
 
-    kinds = {_model_file(kind): kind for kind in settings.files} | {f"scratch/{_PROOF}": "F16"}
+    kinds = {model_file(kind): kind for kind in settings.kinds} | {f"scratch/{PROOF}": "F16"}
+    overlay = _overlay(work.base) if settings.overlaid else None
+    kinds |= {overlay["file"]: overlay["type"]} if overlay and overlay["file"] else {}
     missing = [kind for name, kind in kinds.items() if not (folder / name).exists()]
-    sizes = [file_size(merged.metadata, planned(merged, kind)) for kind in missing]
+    sizes = [file_size(work.merged.metadata, planned(work.merged, kind)) for kind in missing]
     need_disk(folder, sum(sizes), f"export ({', '.join(missing)}; F16 only to prove the rest)")
 
 
-def _write(draft: Draft, file: str, weights: Weights, kind: str, base: Base, progress: Progress) -> None:
+def _write(
+    draft: Draft, file: str, weights: Weights, kind: str, base: Base, importance: Importance, progress: Progress
+) -> None:
     """Write one file, unless an interrupted run has left it whole."""
+    from werkmeister.bases.gguf_file import encode
     from werkmeister.bases.gguf_header import decode
-    from werkmeister.building.gguf_file import encode
     from werkmeister.building.quantise import quantise
     from werkmeister.building.tokenizer_gguf import NAME, template_metadata
 
@@ -164,72 +236,35 @@ def _write(draft: Draft, file: str, weights: Weights, kind: str, base: Base, pro
         progress.say(f"{file} is there from the interrupted run")
         return
     name = decode(weights.metadata[NAME]) if NAME in weights.metadata else base.name
-    changed = template_metadata(base, weights.metadata) | {NAME: encode(f"{name} expert")}
-    size = quantise(weights, path, kind, changed=changed, progress=progress)
+    whose = " expert" if file == model_file(kind) else ""
+    changed = template_metadata(base, weights.metadata) | {NAME: encode(f"{name}{whose}")}
+    size = quantise(weights, path, kind, importance=importance, changed=changed, progress=progress)
     progress.say(f"{file}: {in_words(size)}")
 
 
-def _prove(
-    draft: Draft,
-    base: Base,
-    adapter: Adapter,
-    weights: Weights,
-    deltas: Mapping[str, Delta],
-    exam: Path,
-    settings: ExportSettings,
-    progress: Progress,
-) -> None:
-    """Three findings make the proof: the adapter on the exact base gives the trained model's logits; each merged file
-    holds base + adapter within what its type explains; each file's own logits stay within the bound of its type."""
-    from werkmeister.building.applied import applied
-    from werkmeister.building.parity import BOUNDS, LEAST_MOVED, check
+def _overlay(base: Base) -> dict[str, str]:
+    """What the adapter is laid over, where it is not merged: the base's own file when that is quantised ("file" is
+    empty then), else one that is written beside the others."""
+    from gguf import LlamaFileType
 
-    reference = _reference(base, adapter.folder, exam, settings, progress)
-    proof, overlay = draft.scratch / _PROOF, draft.path / ADAPTER
-    _write(draft, f"scratch/{_PROOF}", weights, "F16", base, progress)
-    parity: dict[str, Any] = {}
-    with _refused_files_go(*(draft.path / _model_file(kind) for kind in settings.files), proof, overlay):
-        figures = check(proof, "F16", reference, adapter=overlay, progress=progress)
-    parity["adapter"] = figures.measures()
-    if figures.moved < LEAST_MOVED and not adapter.is_zero:
-        progress.say(f"the adapter hardly changes the answers (logprobs by {figures.moved:.1g}): was it trained?")
-    for kind in settings.files:
-        path = draft.path / _model_file(kind)
-        with _refused_files_go(path):
-            shares = applied(path, weights, deltas, progress)
-            figures = check(path, kind, reference, progress=progress)
-        parity[kind] = figures.measures() | {"applied": {name: round(entry.share, 4) for name, entry in shares.items()}}
-        progress.say(f"{path.name} does what was trained: KL {figures.kl:.1g}, bound {BOUNDS[kind].kl:.1g}")
-    draft.measures["parity"] = parity
+    from werkmeister.bases.gguf_header import read_gguf_header
+
+    number = read_gguf_header(base.gguf).metadata.get("general.file_type") if base.gguf is not None else None
+    kind = LlamaFileType(number).name.removeprefix("MOSTLY_") if number is not None else ""
+    if kind.startswith(("Q", "IQ")):
+        return {"name": f"adapter on {kind}", "file": "", "type": kind}
+    return {"name": f"adapter on {_SMALL}", "file": f"base-{_SMALL}.gguf", "type": _SMALL}
 
 
-@contextmanager
-def _refused_files_go(*paths: Path) -> Iterator[None]:
-    """Delete files that the gate refuses, so that the next run does not take them for whole."""
-    try:
-        yield
-    except ParityError:
-        for path in paths:
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _reference(base: Base, adapter: Path, exam: Path, settings: ExportSettings, progress: Progress) -> Reference:
-    from werkmeister.building.trained import refer
-    from werkmeister.chat import read_examples
-
-    examples = list(read_examples(exam))
-    drawn = random.Random(settings.seed).sample(examples, min(settings.parity_prompts, len(examples)))
-    return refer(base, adapter, drawn, progress)
-
-
-def _model_file(kind: str) -> str:
+def model_file(kind: str) -> str:
+    """The name of the merged file of a type."""
     return f"model-{kind}.gguf"
 
 
-def _facts(folder: Path, base: Base, trained: Artefact, settings: ExportSettings, context: int) -> dict[str, Any]:
-    """What later stages read: base, system message, context, end tokens, the files and which of them is the default."""
-    files = {kind: _model_file(kind) for kind in settings.files}
+def _facts(base: Base, trained: Artefact, settings: ExportSettings, context: int) -> dict[str, Any]:
+    """What later stages read: base, system message, context, end tokens, the files and which of them is the default
+    until an exam has decided; `overlay` is beside them, None where it was not asked for (see `_overlay`)."""
+    files = {kind: model_file(kind) for kind in settings.kinds}
     return {
         "base": trained.facts["base"],
         "system": trained.facts["system"],
@@ -237,7 +272,7 @@ def _facts(folder: Path, base: Base, trained: Artefact, settings: ExportSettings
         "stop": list(base.stop),
         "files": files,
         "adapter": ADAPTER,
-        "default": settings.default or settings.files[0],
+        "default": settings.default or settings.kinds[0],
         "base_file": _base_file(base),
     }
 

@@ -53,7 +53,7 @@ class GgufWeights:
         self.tensors: Sequence[Tensor] = tuple(header.tensors.values())
         self.touched: frozenset[str] = frozenset()
         self._offsets = header.offsets
-        self._data: Bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        self._path = path
 
     def stored(self, tensor: Tensor, start: int, stop: int) -> bytes | None:
         """The bytes of these rows as the file has them."""
@@ -66,8 +66,13 @@ class GgufWeights:
 
     def _bytes(self, tensor: Tensor, start: int, stop: int) -> Bytes:
         size = row_bytes(tensor.type, tensor.width)
-        begin = self._offsets[tensor.name]
-        return self._data[begin + start * size : begin + stop * size]
+        return read_bytes(self._path, self._offsets[tensor.name] + start * size, (stop - start) * size)
+
+
+def read_bytes(path: Path, begin: int, count: int) -> Bytes:
+    """Bytes of a file, read and not mapped: what is mapped stays in this process's memory until the system wants it
+    back, and of a base of 8 GB that is 8 GB."""
+    return np.fromfile(path, dtype=np.uint8, count=count, offset=begin)
 
 
 def dequantise(data: Bytes, tensor: Tensor) -> Floats:

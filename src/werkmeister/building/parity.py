@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.building.trained import ROOM, Point, Prompt, Reference
 from werkmeister.engines.engine import Sampling, reply
 from werkmeister.engines.llama import LlamaEngine
@@ -59,7 +60,7 @@ BOUNDS: Mapping[str, Bound] = {
     "Q8_0": Bound(kl=0.02, delta=1.5, top1=0.85),
     "Q6_K": Bound(kl=0.04, delta=2.0, top1=0.8),
     **dict.fromkeys(("Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0"), Bound(kl=0.1, delta=3.0, top1=0.75)),
-    **dict.fromkeys(("Q4_K_M", "Q4_K_S"), Bound(kl=0.2, delta=5.0, top1=0.7)),
+    **dict.fromkeys(("Q4_K_M", "Q4_K_S", "IQ4_XS"), Bound(kl=0.2, delta=5.0, top1=0.7)),
     **dict.fromkeys(("Q4_1", "Q4_0"), Bound(kl=0.5, delta=8.0, top1=0.5)),
 }
 # An effect is judged where the adapter moves logprobs by that much (nats, root mean square): below, the noise of F16
@@ -71,12 +72,16 @@ _COARSE = Bound(kl=1e-2, delta=0.5, top1=-0.1, effect=0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What the gate measured on one file: `top1` over the `clear` places (None without any); `moved` is by how much the
+    """What the gate measured on one file at so many `positions` of the answers: the mean KL divergence and its standard
+    error, the share of equal first choices at all of them (`agree`) and at the `clear` ones (`top1`, None without any),
+    `ended` of `to_end` answers that end where they should. `moved` is by how much the
     adapter changes a token's logprob (root mean square, nats), `effect` which part of that is in the file (None when it
     changes nothing)."""
 
     kl: float
+    kl_error: float
     delta: float
+    agree: float
     top1: float | None
     clear: int
     effect: float | None
@@ -92,20 +97,33 @@ class Figures:
         return asdict(self)
 
 
-def check(path: Path, kind: str, reference: Reference, *, adapter: Path | None = None, progress: Progress) -> Figures:
-    """Compare one file (with `adapter` laid over it, where given) with the trained model.
+def check(
+    path: Path,
+    kind: str,
+    reference: Reference,
+    *,
+    context: int,
+    adapter: Path | None = None,
+    template: str | None = None,
+    progress: Progress,
+) -> Figures:
+    """Compare one file (with `adapter` laid over it and `template` in place of its own, where given) with the trained
+    model.
 
-    `kind` is the file type whose row of `BOUNDS` applies. Raises ParityError naming file, prompt, figures and next
-    step when token ids differ, a figure is beyond its bound, or answers do not end.
+    `kind` is the file type whose row of `BOUNDS` applies, `context` the length in tokens that is promised to who serves
+    it. Raises ParityError naming file, prompt, figures and next step when the file's own context is shorter, token ids
+    differ (of single prompts or in a conversation that goes on), a figure is beyond its bound, or answers do not end.
     """
-    context = max(len(prompt.ids) + 2 * len(prompt.answer) for prompt in reference.prompts) + 2 * ROOM
+    _holds_context(path, context)
+    room = max(len(prompt.ids) + 2 * len(prompt.answer) for prompt in reference.prompts) + 2 * ROOM
+    room = min(room, reference.context_length)
     label = path.name if adapter is None else f"{adapter.name} on {path.name}"
     steps = len(reference.points) + len(reference.to_end)
     with (
         progress.track(f"checking {label}", steps) as track,
-        LlamaEngine(path, context_length=min(context, reference.context_length), adapter=adapter) as engine,
+        LlamaEngine(path, context_length=room, adapter=adapter, template=template) as engine,
     ):
-        for prompt in reference.prompts:
+        for prompt in (*reference.prompts, *reference.turns):
             _same_ids(label, prompt, engine.prompt_ids(prompt.conversation))
         compared = []
         for point in reference.points:
@@ -171,9 +189,12 @@ def _figures(reference: Reference, compared: Sequence[_Compared], ended: int) ->
     square = sum(entry.square for entry in compared)
     moved = math.sqrt(square / sum(entry.tokens for entry in compared))
     clear = [entry.same for entry in compared if entry.clear]
+    divergences = [entry.kl for entry in compared]
     worst = max(range(len(compared)), key=lambda i: compared[i].kl)
     return Figures(
-        kl=float(np.mean([entry.kl for entry in compared])),
+        kl=float(np.mean(divergences)),
+        kl_error=float(np.std(divergences) / math.sqrt(len(divergences))),
+        agree=float(np.mean([entry.same for entry in compared])),
         delta=max(entry.delta for entry in compared),
         top1=float(np.mean(clear)) if clear else None,
         clear=len(clear),
@@ -185,6 +206,15 @@ def _figures(reference: Reference, compared: Sequence[_Compared], ended: int) ->
         to_end=len(reference.to_end),
         worst=reference.points[worst].prompt.question,
     )
+
+
+def _holds_context(path: Path, promised: int) -> None:
+    own = read_gguf_header(path).get("context_length")
+    if not isinstance(own, int) or own < promised:
+        raise ParityError(
+            f"{path.name} says that it holds {own} tokens, and a context of {promised} is promised",
+            hint=f"set export.context_length to {own} or less" if isinstance(own, int) else "name another base",
+        )
 
 
 def _same_ids(label: str, prompt: Prompt, served: Sequence[int]) -> None:
@@ -204,8 +234,9 @@ def _same_ids(label: str, prompt: Prompt, served: Sequence[int]) -> None:
 
 
 def bound_of(kind: str, arithmetic: str) -> Bound:
-    """The bound of a file type for a reference computed in `arithmetic`."""
-    exact = BOUNDS[kind]
+    """The bound of a file type for a reference computed in `arithmetic`; of a type that export does not write (a base
+    may come in it), the widest."""
+    exact = BOUNDS.get(kind, BOUNDS["Q4_0"])
     if arithmetic == "float32":
         return exact
     effect = None if exact.effect is None else exact.effect + (_COARSE.effect or 0.0)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from werkmeister.errors import TrainingError
+from werkmeister.building.memory_plan import MemoryPlan, best_optimizer, plan_memory
+from werkmeister.building.processes import is_sharded
+from werkmeister.errors import SettingsError, TrainingError
+
+if TYPE_CHECKING:
+    from werkmeister.bases.shape import Shape
+    from werkmeister.building.settings import TrainSettings
 
 EAGER_LENGTH = 512
 """Up to this length plain attention beats PyTorch's flash kernel on a CPU (measured, EXPERIMENTS.md)."""
@@ -17,8 +23,9 @@ _CUDA_TOKENS = 8192
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The derived half of a run. `precision` is "nf4", "bf16", "fp16" or "fp32" for the frozen base; `compute` is the
-    precision of the arithmetic; `micro_batch` × `accumulation` examples make one step; lengths in tokens. Batches are
-    filled up to a multiple of `width_step`."""
+    precision of the arithmetic; `micro_batch` × `accumulation` examples make one step; lengths in tokens. A step is
+    computed in pieces of at most `tokens` tokens: `packed` into one row each, or padded to a multiple of `width_step`.
+    `graphed`: the pieces run through CUDA graphs."""
 
     device: str
     precision: str
@@ -31,22 +38,38 @@ class Recipe:
     max_length: int
     width_step: int
     fuse: bool
+    tokens: int
+    packed: bool
+    graphed: bool
+    plan: MemoryPlan | None
 
     def words(self) -> str:
         """One line for the person."""
         return (
             f"{self.device}: base in {self.precision}, arithmetic in {self.compute}, {self.attention} attention, "
-            f"{self.micro_batch} × {self.accumulation} examples a step"
+            + (
+                f"rows of up to {self.tokens:,} tokens without padding"
+                if self.packed
+                else f"{self.micro_batch} × {self.accumulation} examples a step"
+            )
             + (", activations recomputed" if self.checkpointing else "")
         )
 
 
 def derive_recipe(
-    *, precision: str, batch_size: int, micro_batch: int, longest: int, context_length: int, architecture: str
+    *,
+    settings: TrainSettings,
+    shape: Shape,
+    longest: int,
+    context_length: int,
+    mean_tokens: float,
+    processes: int = 1,
 ) -> Recipe:
     """Choose device, precision and batches.
 
-    `longest` is the longest example in tokens. Raises TrainingError when it does not fit the context.
+    `longest` is the longest example and `mean_tokens` the ordinary one, in tokens; `processes` share the examples of a
+    step equally. Raises TrainingError when the longest does not fit the context, and SettingsError when a step cannot
+    be shared out.
     """
     import torch
 
@@ -55,24 +78,53 @@ def derive_recipe(
             f"the longest example has {longest} tokens, and the context of the base holds {context_length}",
             hint="set dataset.max_length, so that longer examples are left out and listed",
         )
+    batch_size, micro_batch, precision = settings.batch_size, settings.micro_batch, settings.precision
+    share = _share(batch_size, processes)
     cuda = torch.cuda.is_available()
-    stored, compute = _cuda_precision(precision, architecture) if cuda else _cpu_precision(precision)
+    stored, compute = base_precision(precision, shape.architecture)
+    fast = cuda and not is_sharded() and torch.cuda.get_device_capability()[0] >= 8
+    packed = fast and compute != "fp32" and stored in ("nf4", compute)
     tokens = _CUDA_TOKENS if cuda else _CPU_TOKENS
-    micro = micro_batch or max(1, min(batch_size, tokens // longest))
-    micro = next(size for size in range(min(micro, batch_size), 0, -1) if batch_size % size == 0)
+    micro = micro_batch or max(1, min(share, tokens // longest))
+    plan = None
+    if packed:
+        plan = plan_memory(
+            shape,
+            precision=stored,
+            rank=settings.rank,
+            targets=settings.targets,
+            longest=longest,
+            step_tokens=max(longest, micro_batch * longest or round(share * mean_tokens)),
+            budget=settings.memory * 1e9 or torch.cuda.mem_get_info()[0],
+        )
+    micro = next(size for size in range(min(micro, share), 0, -1) if share % size == 0)
     return Recipe(
         device=torch.cuda.get_device_name() if cuda else "CPU",
         precision=stored,
         compute=compute,
-        attention="sdpa" if cuda or longest > EAGER_LENGTH else "eager",
+        attention="packed flash" if packed else "sdpa" if cuda or longest > EAGER_LENGTH else "eager",
         micro_batch=micro,
-        accumulation=batch_size // micro,
-        checkpointing=cuda,
-        optimizer="paged_adamw_8bit" if cuda and stored == "nf4" else "adamw_torch_fused",
+        accumulation=share // micro,
+        checkpointing=plan.checkpointing if plan else cuda,
+        optimizer=best_optimizer(shape, rank=settings.rank, targets=settings.targets) if cuda else "adamw_torch_fused",
         max_length=longest,
         width_step=1 if cuda else width_step(longest),
-        fuse=not cuda and stored != "nf4",
+        fuse=packed or (not cuda and stored != "nf4"),
+        tokens=plan.tokens if plan else micro * longest,
+        packed=packed,
+        graphed=packed and processes == 1,
+        plan=plan,
     )
+
+
+def _share(batch_size: int, processes: int) -> int:
+    """The examples of a step that each process learns from."""
+    if batch_size % processes:
+        raise SettingsError(
+            f"train.batch_size = {batch_size} examples cannot be shared equally by {processes} processes",
+            hint=f"--set train.batch_size={-(-batch_size // processes) * processes}",
+        )
+    return batch_size // processes
 
 
 def width_step(longest: int) -> int:
@@ -85,21 +137,18 @@ def width_step(longest: int) -> int:
     return 4 * -(-longest // 128)
 
 
-def quantization_config(recipe: Recipe) -> Any:
-    """The BitsAndBytesConfig of QLoRA (NF4, double quantisation), or None when the base is not stored in 4 bits.
+def base_precision(wanted: str, architecture: str) -> tuple[str, str]:
+    """The precision that the frozen base is stored in, and that of the arithmetic, on this machine."""
+    import torch
 
-    Source: Dettmers et al. 2023, "QLoRA: Efficient Finetuning of Quantized LLMs".
-    """
-    if recipe.precision != "nf4":
-        return None
-    from transformers import BitsAndBytesConfig
+    return _cuda_precision(wanted, architecture) if torch.cuda.is_available() else _cpu_precision(wanted)
 
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch_dtype(recipe.compute),
-    )
+
+def quantization_config(stored: str, compute: str, *, sharded: bool = False) -> Any:
+    """The configuration of a base that is `stored` in NF4 (`bases.load.nf4`), None for one that is not."""
+    from werkmeister.bases.load import nf4
+
+    return nf4(torch_dtype(compute), sharded=sharded) if stored == "nf4" else None
 
 
 def torch_dtype(name: str) -> Any:

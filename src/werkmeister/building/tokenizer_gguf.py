@@ -10,10 +10,10 @@ from typing import Any
 from gguf import TokenType
 
 from werkmeister.bases.base import Base
+from werkmeister.bases.gguf_file import encode
 from werkmeister.bases.gguf_header import decode
 from werkmeister.bases.splits import name_of
 from werkmeister.bases.tokens import load_tokenizer
-from werkmeister.building.gguf_file import encode
 from werkmeister.errors import BaseModelError
 
 TEMPLATE = "tokenizer.chat_template"

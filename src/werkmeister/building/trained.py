@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from werkmeister.bases.base import Base
 from werkmeister.bases.load import load_model, quiet
-from werkmeister.bases.tokens import full_ids, load_tokenizer
-from werkmeister.chat import Conversation, Example
+from werkmeister.bases.tokens import full_ids, load_tokenizer, prompt_ids
+from werkmeister.chat import Conversation, Example, Message
 from werkmeister.engines.engine import Sampling, reply
 from werkmeister.engines.transformers import TransformersEngine
 from werkmeister.errors import DataError
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 Logprobs = npt.NDArray[np.float32]
 # Distributions are compared at that many places of each answer, from before its first token to before its end.
-PLACES = 4
+PLACES = 12
 # Answers that are generated to their end, and how many tokens beyond the target they may take.
 TO_END = 4
+# Conversations of several turns whose token ids are compared.
+TURNS = 2
 ROOM = 64
 
 
@@ -60,31 +62,48 @@ class Point:
 class Reference:
     """What served files are compared with.
 
+    `turns` are the first prompts again, in a conversation that goes on behind the answer: their ids alone are compared.
     `to_end` are prompts whose answers the trained model ends by itself, with the length of that answer in tokens.
     `arithmetic` is the dtype of the reference: float32 wherever it fits into memory.
     """
 
     prompts: tuple[Prompt, ...]
+    turns: tuple[Prompt, ...]
     points: tuple[Point, ...]
     to_end: tuple[tuple[Prompt, int], ...]
     context_length: int
     arithmetic: str
 
 
-def refer(base: Base, adapter: Path, examples: Sequence[Example], progress: Progress) -> Reference:
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Base and adapter, loaded: `model` is a PeftModel in `arithmetic` (float32 wherever it fits into memory)."""
+
+    base: Base
+    model: Any
+    tokenizer: Any
+    arithmetic: str
+
+
+def load_trained(base: Base, adapter: Path, progress: Progress) -> Trained:
+    """Load the trained model; it is freed with the last reference to what is returned."""
+    from peft import PeftModel
+
+    dtype = _dtype(base, progress)
+    model = load_model(base, dtype=dtype)
+    with quiet():
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    return Trained(base, model, load_tokenizer(base), str(dtype).removeprefix("torch."))
+
+
+def refer(trained_model: Trained, examples: Sequence[Example], progress: Progress) -> Reference:
     """Run the trained model along the target answers of `examples`: two forward passes each, with the adapter and
     without. Where these do not show that it ends its answers, it generates two.
 
     Raises DataError when no example leaves room for an answer in the context.
     """
-    from peft import PeftModel
-
-    tokenizer = load_tokenizer(base)
+    base, model, tokenizer = trained_model.base, trained_model.model, trained_model.tokenizer
     prompts = _prompts(tokenizer, examples, base.context_length)
-    dtype = _dtype(base, progress)
-    model = load_model(base, dtype=dtype)
-    with quiet():
-        model = PeftModel.from_pretrained(model, adapter).eval()
     points: list[Point] = []
     certain: list[tuple[Prompt, int]] = []
     with progress.track("reading the trained model", len(prompts)) as track:
@@ -99,11 +118,21 @@ def refer(base: Base, adapter: Path, examples: Sequence[Example], progress: Prog
     engine = TransformersEngine(model, tokenizer, name="trained model", stop=base.stop)
     return Reference(
         prompts=tuple(prompts),
+        turns=tuple(_going_on(tokenizer, examples[:TURNS], base.context_length)),
         points=tuple(points),
         to_end=tuple(certain[:TO_END] or _generated(engine, prompts[: TO_END // 2])),
         context_length=base.context_length,
-        arithmetic=str(dtype).removeprefix("torch."),
+        arithmetic=trained_model.arithmetic,
     )
+
+
+def _going_on(tokenizer: Any, examples: Sequence[Example], context_length: int) -> Iterator[Prompt]:
+    """Each question once more behind its answer, where both fit the context."""
+    for example in examples:
+        turns = (*example.prompt, Message("assistant", example.target), example.prompt[-1])
+        ids = prompt_ids(tokenizer, turns)
+        if len(ids) + ROOM <= context_length:
+            yield Prompt(turns, tuple(ids), ())
 
 
 def _dtype(base: Base, progress: Progress) -> torch.dtype:

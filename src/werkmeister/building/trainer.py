@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,9 +17,13 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from werkmeister.building.answer_loss import AnswerLoss
-from werkmeister.building.runs import Runs, read_lines
+from werkmeister.building import processes
+from werkmeister.building.answering_forward import answer_in_forward
+from werkmeister.building.choosing import Chooser, evaluations_since_best
+from werkmeister.building.pieces import Pieces
+from werkmeister.building.runs import OFTEN, Runs, read_lines
 from werkmeister.building.threads import ThreadChoice
+from werkmeister.building.weighing import WeightCollator
 from werkmeister.errors import TrainingError
 from werkmeister.progress import Track
 
@@ -33,9 +37,64 @@ class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
 
     tokens_seen = 0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, pieces: Pieces, chooser: Chooser | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._answer_loss = AnswerLoss()
+        self.pieces = pieces
+        self.data_collator: Any = WeightCollator(self.data_collator)
+        self.chooser = chooser
+        answer_in_forward(self.model)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The validation loss, and with a chooser the mark of the validation answers (see `choosing`)."""
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        if self.chooser is not None:
+            found = self.chooser.look(self.model, self.state.global_step, metrics["eval_loss"])
+            self.log({"eval_mark": found["eval_mark"]})
+            metrics |= found
+        return metrics
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """Loss and gradients of a whole step, computed in pieces that fit the memory."""
+        model.train()
+
+        def work() -> Any:
+            total: Any = 0.0
+            pieces = self.pieces.of(inputs)
+            for piece in pieces:
+                last = piece is pieces[-1] or processes.count() == 1 or processes.is_sharded()
+                with nullcontext() if last else self.accelerator.no_sync(model):
+                    with self.compute_loss_context_manager():
+                        loss = self.compute_loss(
+                            model, self._prepare_inputs(piece), num_items_in_batch=num_items_in_batch
+                        )
+                    self.accelerator.backward(loss)
+                total = total + loss.detach()
+            return total
+
+        found = self.pieces.without_running_out(self.state.global_step, inputs, work, before=self._forget_gradients)
+        # A row without an answer only fills up the last step of several processes.
+        self.tokens_seen += int(inputs["attention_mask"][(inputs["labels"] != -100).any(1)].sum())
+        return found
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Any, None, None]:
+        """The mean loss of a validation batch in pieces, without logits to keep."""
+        own = (inputs["labels"][:, 1:] != -100, inputs.get("weights"))
+        count = own[0].sum() if own[1] is None else own[1][:, 1:][own[0]].sum()
+
+        def work() -> Any:
+            parts = []
+            for piece in self.pieces.of(inputs):
+                with torch.no_grad(), self.compute_loss_context_manager():
+                    ready = self._prepare_inputs(piece)
+                    parts.append(self.compute_loss(model, ready, num_items_in_batch=count.to(ready["labels"].device)))
+            return torch.stack(parts).sum()
+
+        return self.pieces.without_running_out(self.state.global_step, inputs, work), None, None
+
+    def _forget_gradients(self) -> None:
+        self.model.zero_grad(set_to_none=True)
 
     def compute_loss(
         self,
@@ -45,19 +104,23 @@ class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> Any:
         """Mean negative log-likelihood over the labelled tokens of the whole step."""
-        if model.training:
-            self.tokens_seen += int(inputs["attention_mask"].sum())
-        if inputs["input_ids"].device.type != "cpu" or return_outputs:
+        labels, weights = inputs["labels"], inputs.pop("weights", None)
+        if return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"][:, 1:]
-        causal = model.get_base_model()
-        hidden = causal.base_model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state[:, :-1]
-        learnt = labels != -100
-        cap = getattr(causal.config.get_text_config(), "final_logit_softcapping", None) or 0.0
-        count = torch.as_tensor(num_items_in_batch if num_items_in_batch is not None else learnt.sum()).clamp(min=1)
-        return self._answer_loss(hidden[learnt], causal.get_output_embeddings(), labels[learnt], count, cap)
+        told = num_items_in_batch if num_items_in_batch is not None else (labels[:, 1:] != -100).sum()
+        count = torch.as_tensor(told).clamp(min=1e-6)
+        others = {name: value for name, value in inputs.items() if name != "labels"}
+        loss = model(**others, answers=(labels, count, weights))
+        # Gradients are averaged over the processes, and `count` is already the sum of all.
+        return loss * processes.count() if model.training else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """What the losses of a step are divided by: its labelled tokens, each as often as its example weighs."""
+        if not batch_samples or "weights" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        labels, weights = ([batch[key][:, 1:] for batch in batch_samples] for key in ("labels", "weights"))
+        count = torch.stack([w[own != -100].sum() for own, w in zip(labels, weights, strict=True)]).sum().to(device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: the artefact's manifest and the dossier say it, and say it once."""
@@ -70,11 +133,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self, trainer: ExpertTrainer, track: Track, history: Path, runs: Runs, stop: threading.Event, done_steps: int
     ) -> None:
         self.finite = True
+        self.patience, self.early = 0, False
         self.step_seconds = 0.0
+        self.tokens = 0
+        self._gauged: Mapping[str, Any] = {}
         self._trainer = trainer
         self._track = track
         self._history = history
         self._runs = runs
+        self._noted = time.monotonic()
         self._stop = stop
         self._threads = ThreadChoice()
         self._shown: dict[str, str] = {}
@@ -94,15 +161,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """Advance the bar by one optimizer step, and note where the run stands before anything is saved."""
         self.step_seconds += time.perf_counter() - self._begin
         self._threads.look()
-        self._shown["tokens/s"] = f"{self._trainer.tokens_seen / self.step_seconds:.0f}"
+        (self.tokens,) = processes.sums_of_all(self._trainer.tokens_seen)
+        self._shown["tokens/s"] = f"{self.tokens / self.step_seconds:.0f}"
         self._track.advance(state.global_step - self._last, **self._shown)
         self._last = state.global_step
-        if self._stop.is_set():
+        if any(processes.sums_of_all(self._stop.is_set())):
+            self._stop.set()
             control.should_save = True
             control.should_training_stop = True
-        if control.should_save or control.should_log:
-            self._runs.note(state.global_step, self._trainer.tokens_seen, self.step_seconds)
+        if self.patience and evaluations_since_best(state.log_history, state.best_global_step) >= self.patience:
+            # Looked at a step late and not at once, so that a run that is resumed here ends here too.
+            self.early = control.should_training_stop = True
+        if control.should_save or control.should_log or time.monotonic() - self._noted > OFTEN:
+            self._note(state.global_step)
         return control
+
+    def _note(self, step: int) -> None:
+        self._noted = time.monotonic()
+        if processes.is_main():
+            self._gauged = self._runs.note(step, self.tokens, self.step_seconds)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
         """Write the log line, and stop at once when the loss is no number."""
@@ -110,10 +187,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if len(entry) == 1:
             return control
         if "loss" in entry:
-            totals = self._runs.totals(self._trainer.tokens_seen, self.step_seconds)
+            totals = self._runs.totals(self.tokens, self.step_seconds)
             entry |= {"tokens": totals["tokens"], "seconds": totals["training_seconds"]}
-        with self._history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+            entry |= {name: self._gauged[name] for name in _GAUGED if name in self._gauged}
+        if processes.is_main():
+            with self._history.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
         for key in ("loss", "eval_loss"):
             if key in entry:
                 self._shown[key.replace("eval_", "valid ")] = f"{entry[key]:.4f}"
@@ -123,27 +202,37 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-_KEPT = ("loss", "eval_loss", "learning_rate", "grad_norm", "epoch")
+_GAUGED = ("memory", "gpu_memory", "gpu_power")
+_KEPT = ("loss", "eval_loss", "eval_mark", "learning_rate", "grad_norm", "epoch")
 
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event, so that a step ends whole; the second one interrupts as usual."""
+    """Turn the first Ctrl-C into an event, so that a step ends whole; the second one interrupts as usual.
+
+    A launcher of several processes passes Ctrl-C on as SIGTERM, which counts alike there.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = signal.getsignal(signal.SIGINT)
+    heard = (signal.SIGINT, signal.SIGTERM) if processes.count() > 1 else (signal.SIGINT,)
+    before = {number: signal.getsignal(number) for number in heard}
 
     def first(number: int, frame: FrameType | None) -> None:
         event.set()
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, first)
+    def restore() -> None:
+        for number in heard:
+            signal.signal(number, before[number])
+
+    for number in heard:
+        signal.signal(number, first)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
 
 
 def read_history(path: Path, upto: int) -> list[dict[str, float]]:

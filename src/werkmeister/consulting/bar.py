@@ -20,7 +20,7 @@ from werkmeister.passage import Passage
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
-    from werkmeister.consulting.library import Bar, SqliteLibrary
+    from werkmeister.consulting.library import SqliteLibrary
 
 _QUESTIONS = 300
 _REPLACED = 1 / 3
@@ -29,6 +29,33 @@ _SEED = 0
 
 Found = tuple[float, float | None]
 """Coverage and similarity of the best passage for a question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """Below it the documents do not tell: the best passage has less than `coverage` and less than `similarity`.
+
+    `foreign` is the similarity that is enough for a question in another language than the documents. `off`: every
+    question is put to the expert, whatever was found.
+    """
+
+    coverage: float = 0.0
+    similarity: float | None = None
+    foreign: float | None = None
+    off: bool = False
+
+    def passes(self, coverage: float, similarity: float | None, *, foreign: bool = False) -> bool:
+        """Whether a question is answered from a passage.
+
+        A question in another language than the documents (`foreign`) shares hardly a word with them, whatever they
+        tell: meaning decides on it alone, and without vectors nothing is known against it.
+        """
+        if self.off:
+            return True
+        enough = self.foreign if foreign else self.similarity
+        if enough is None or similarity is None:
+            return foreign or coverage >= self.coverage
+        return similarity >= enough or (not foreign and coverage >= self.coverage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +94,6 @@ def calibrate(library: SqliteLibrary, refused: float, progress: Progress) -> Cal
 
     `refused` 0 puts every question to the expert; a library of one document refuses those that it shares no word with.
     """
-    from werkmeister.consulting.library import Bar
-
     if not refused or len(library.documents) < 2:
         return Calibration(bar=Bar(off=not refused), questions=0, refused_answerable=0.0, refused_unanswerable=0.0)
     chance = random.Random(_SEED)
@@ -108,8 +133,6 @@ def _best(library: SqliteLibrary, question: str, documents: Sequence[str]) -> Fo
 def _bar(told: Sequence[Found], untold: Sequence[Found], refused: float, foreign: float) -> Bar:
     """The highest coverage that refuses no more than its share of what is told, and the similarity above which hardly
     anything lies that is not."""
-    from werkmeister.consulting.library import Bar
-
     if not told:
         return Bar()
     coverage = sorted(one for one, _ in told)[int(refused * len(told))]

@@ -23,6 +23,7 @@ from werkmeister.engines.engine import Engine, Sampling, Stop, Token, stream_unt
 from werkmeister.errors import ArtefactError, SettingsError
 from werkmeister.grounding import refusal
 from werkmeister.passage import Passage
+from werkmeister.served import served_file
 
 NOT_MEASURED = "not measured"
 
@@ -317,7 +318,7 @@ def _library(folder: Path, settings: AskSettings) -> Library | None:
 
 def _model_file(built: Artefact, wanted: str) -> Path:
     files: Mapping[str, str] = built.facts["files"]
-    name = wanted or built.facts["default"]
+    name = wanted or served_file(built).name
     if name in files:
         return built.file(files[name])
     if name in files.values():

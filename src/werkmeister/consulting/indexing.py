@@ -23,7 +23,7 @@ from werkmeister.progress import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 _BATCH = 16
 
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import exists, open_artefact
 from werkmeister.chat import Conversation
+from werkmeister.consulting.bar import Bar
 from werkmeister.consulting.conversation import standalone
 from werkmeister.consulting.embedding import Embedder, SharedEmbedder, open_embedder_of
 from werkmeister.consulting.finding import Finding
 from werkmeister.consulting.fusion import fuse, ranks
 from werkmeister.consulting.library_file import FORMAT, LIBRARY, passage_of, read_meta
-from werkmeister.consulting.naming import without_names
+from werkmeister.consulting.naming import codes, parted
 from werkmeister.consulting.words import STOPS, Compounds, language_of, stem, terms, words
 from werkmeister.errors import ArtefactError
 from werkmeister.passage import Passage
@@ -34,12 +35,13 @@ CANDIDATES = 100
 _HEAD, _BODY = 2.0, 1.0  # a word in title or heading counts twice
 _COMMON = 0.15  # share of passages from which a word is too common to search by, while rarer ones are there
 _MOST_TERMS = 24
-_MOST_ROWS = 30_000  # passages that are scored for one question: what bounds the time of a search
+_MOST_ROWS = 15_000  # passages that are scored for one question: what bounds the time of a search
 _MOST_RANGES = 50
 _NAMING = 0.5  # share of the documents holding a word that have it in their title, from which it is a name
 _NAMED, _UNNAMED = 2.0, 0.5  # weight of a document's name beside the text, by whether the question names one
 _REMEMBERED = 1 << 14
 _WHOLE_NAME = 0.1
+_NAMES_SAY = 0.5  # weight, beside that of words, of how well a question names a passage's document
 _CERTAIN = 0.95
 
 
@@ -52,33 +54,6 @@ class Hit:
     passage: Passage
     coverage: float
     similarity: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bar:
-    """Below it the documents do not tell: the best passage has less than `coverage` and less than `similarity`.
-
-    `foreign` is the similarity that is enough for a question in another language than the documents. `off`: every
-    question is put to the expert, whatever was found.
-    """
-
-    coverage: float = 0.0
-    similarity: float | None = None
-    foreign: float | None = None
-    off: bool = False
-
-    def passes(self, coverage: float, similarity: float | None, *, foreign: bool = False) -> bool:
-        """Whether a question is answered from a passage.
-
-        A question in another language than the documents (`foreign`) shares hardly a word with them, whatever they
-        tell: meaning decides on it alone, and without vectors nothing is known against it.
-        """
-        if self.off:
-            return True
-        enough = self.foreign if foreign else self.similarity
-        if enough is None or similarity is None:
-            return foreign or coverage >= self.coverage
-        return similarity >= enough or (not foreign and coverage >= self.coverage)
 
 
 class SqliteLibrary:
@@ -122,18 +97,25 @@ class SqliteLibrary:
 
             self.vectors = Vectors(self._connection, meta["width"])
 
-    def find(self, question: str, history: Conversation = ()) -> Finding:
-        """What a question is answered from: the best passages, or none when the documents do not tell."""
+    def find(self, question: str, history: Conversation = (), *, documents: Collection[str] = ()) -> Finding:
+        """What a question is answered from: the best passages (of these `documents`, where some are named), or none
+        when the documents do not tell."""
         asked = standalone(question, history, self.names)
-        hits = self.search(asked, limit=max(self.served, 3))
+        hits = self.search(asked, limit=max(self.served, 3), documents=documents)
         language = language_of(question, self.language)
-        told = self.bar.off or any(self.passes(hit, language) for hit in hits)
+        # Whoever names the documents says what is asked about: then the expert alone decides what they tell.
+        told = self.bar.off or (bool(hits) if documents else any(self.passes(hit, asked) for hit in hits))
         kept = [hit.passage for hit in hits[: self.served]] if told else []
         return Finding(passages=tuple(kept), language=language, told=told, asked=asked)
 
-    def passes(self, hit: Hit, language: str) -> bool:
-        """Whether a passage fits a question of this language well enough to answer from."""
-        return self.bar.passes(hit.coverage, hit.similarity, foreign=language != self.language)
+    def passes(self, hit: Hit, question: str) -> bool:
+        """Whether a passage fits a question well enough to answer from: above the bar, and of the model that the
+        question names; a sibling's manual says something else in the same words."""
+        held, _ = self._held(hit.number)
+        if not all(held.intersection(forms) for forms in self._models(question)):
+            return False
+        foreign = language_of(question, self.language) != (hit.passage.language or self.language)
+        return self.bar.passes(hit.coverage, hit.similarity, foreign=foreign)
 
     def search(self, question: str, *, limit: int = 5, documents: Collection[str] = ()) -> list[Hit]:
         """The passages for a question, best first; of these `documents` alone, where some are named.
@@ -145,12 +127,16 @@ class SqliteLibrary:
         depth = max(CANDIDATES, limit)
         by_words = self.by_words(list(asked), depth, ranges)
         rankings = [ranks((number, self._fit(number, asked)) for number in by_words)]
-        scores = self._scores(question, ranges)
+        weights = [self.weights[0]]
+        scores = self._scores(question, ranges, self._subject(by_words, asked))
         if scores is not None:
             from werkmeister.consulting.vectors import nearest
 
-            rankings.append(ranks(nearest(scores, depth, ranges)))
-        order = fuse(rankings, self.weights[: len(rankings)])
+            rankings.append(ranks(nearest(scores + self._lifts(language_of(question, self.language)), depth, ranges)))
+            weights.append(self.weights[1])
+        found = dict.fromkeys(number for ranking in rankings for number in ranking)
+        rankings.append(ranks((number, self._named(number, asked)) for number in found))
+        order = fuse(rankings, [*weights, _NAMES_SAY * self.weights[0]])
         if self.weights[0] and by_words and max(self._coverage(n, asked) for n in by_words) >= _CERTAIN:
             # All that was asked stands there word for word: meaning has a say among equals alone.
             last = len(order) + 1
@@ -203,6 +189,11 @@ class SqliteLibrary:
         (record,) = self._connection.execute("SELECT record FROM passages WHERE number = ?", (number,)).fetchone()
         return passage_of(record)
 
+    def within(self, documents: Collection[str]) -> Within:
+        """The library of some of its documents; an unknown one is an ArtefactError."""
+        self._ranges(documents)
+        return Within(self, tuple(documents))
+
     def close(self) -> None:
         """Close the connection of the calling thread; those of others close with their threads."""
         self._connection.close()
@@ -216,14 +207,38 @@ class SqliteLibrary:
             found = self._threads.connection = sqlite3.connect(uri, uri=True)
         return found
 
-    def _scores(self, question: str, ranges: Sequence[tuple[int, int]] | None) -> NDArray[Any] | None:
-        """How well every passage fits a question by meaning; None without vectors."""
+    def _scores(
+        self, question: str, ranges: Sequence[tuple[int, int]] | None, subject: Collection[str]
+    ) -> NDArray[Any] | None:
+        """How well every passage fits a question by meaning; None without vectors.
+
+        A passage says what is asked, but seldom of which thing: it is compared with the question less what names a
+        document, in general (`names`) or the one that is asked about (`subject`: "the Water Sensor 6").
+        """
         if self.embedder is None or self.vectors is None:
             return None
-        bare = without_names(question, self.names)
-        vectors = self.embedder.questions([bare, question] if bare != question else [question])
-        weight = _NAMED if bare != question else _UNNAMED
-        return self.vectors.scores(vectors[0], vectors[-1], weight, ranges)
+        names = set(self.names(question))
+        bare, named = parted(
+            question, lambda word: word in names or (bool(subject) and set(terms(word, self._split)) <= set(subject))
+        )
+        if bare == question:
+            (whole,) = self.embedder.questions([question])
+            return self.vectors.scores(whole, whole, _UNNAMED, ranges)
+        # In another language than the documents' a name shares but some of its words with theirs: "Wassersensor 6".
+        naming = named if language_of(question, self.language) == self.language else question
+        body, name = self.embedder.questions([bare, naming])
+        return self.vectors.scores(body, name, _NAMED, ranges)
+
+    def _lifts(self, language: str) -> NDArray[Any]:
+        """What passages in another language than the question's lose for it alone: without this, what is in its own
+        language goes before all that answers it in another."""
+        from werkmeister.consulting.vectors import code_of
+
+        assert self.vectors is not None and self.embedder is not None
+        spoken = self.vectors.language
+        foreign = (spoken != code_of(language)) & ((spoken != 0) | (language != self.language))
+        lifts: NDArray[Any] = foreign * self.embedder.foreign
+        return lifts
 
     def _coverage(self, number: int, asked: Mapping[str, float]) -> float:
         held, _ = self._held(number)
@@ -235,21 +250,30 @@ class SqliteLibrary:
         _, named = self._held(number)
         return self._coverage(number, asked) + _WHOLE_NAME * len(named & asked.keys()) / (len(named) or 1)
 
+    def _named(self, number: int, asked: Mapping[str, float]) -> float:
+        """How well a question names the document of a passage: how much its words in the name say, and among equals
+        how much of the name they are."""
+        _, named = self._held(number)
+        given = named & asked.keys()
+        return sum(asked[term] for term in given) * (1 + _WHOLE_NAME * len(given) / (len(named) or 1))
+
+    def _subject(self, numbers: Sequence[int], asked: Mapping[str, float]) -> frozenset[str]:
+        """The terms of the document's name that a question names best, of those of some passages."""
+        best = max(numbers, key=lambda number: self._named(number, asked), default=None)
+        return self._held(best)[1] if best is not None else frozenset()
+
     def _held(self, number: int) -> tuple[frozenset[str], frozenset[str]]:
         """The terms by which a passage is found, and those of its document's name among them."""
         kept = self._terms.get(number)
         if kept is None:
             if len(self._terms) >= _REMEMBERED:
                 self._terms.clear()
-            record, named = self._connection.execute(
-                "SELECT record, named FROM passages JOIN documents ON documents.number = document"
+            held, named = self._connection.execute(
+                "SELECT held, named FROM passages JOIN documents ON documents.number = document"
                 " WHERE passages.number = ?",
                 (number,),
             ).fetchone()
-            passage = passage_of(record)
-            said = terms(f"{' '.join(passage.headings)} {passage.text}", self._split)
-            name = frozenset(named.split())
-            kept = self._terms[number] = (name.union(said), name)
+            kept = self._terms[number] = (frozenset(held.split()), frozenset(named.split()))
         return kept
 
     def weights_of(self, asked: Sequence[str]) -> dict[str, float]:
@@ -267,6 +291,14 @@ class SqliteLibrary:
                 break
             chosen.append(term)
         return chosen
+
+    def _models(self, question: str) -> list[tuple[str, ...]]:
+        """The model numbers in a question: those that name a document, and those that no document has."""
+        return [
+            forms
+            for forms in codes(question)
+            if self.names(" ".join(forms)) or not any(count for _, count in self._counts(forms))
+        ]
 
     def _counts(self, asked: Sequence[str]) -> list[tuple[str, int]]:
         found = []
@@ -290,6 +322,20 @@ class SqliteLibrary:
             else:
                 merged.append((first, count))
         return merged
+
+
+@dataclass(frozen=True)
+class Within:
+    """Some documents of a library: for a person who says which machine they stand before. Satisfies `expert.Library`.
+
+    The bar is that of the whole library: a question that names no device can fall below it."""
+
+    library: SqliteLibrary
+    documents: tuple[str, ...]
+
+    def find(self, question: str, history: Conversation = ()) -> Finding:
+        """As the whole library has it."""
+        return self.library.find(question, history, documents=self.documents)
 
 
 def _among(ranges: Sequence[tuple[int, int]] | None) -> tuple[str, list[int | str]]:

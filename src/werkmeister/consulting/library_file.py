@@ -19,13 +19,14 @@ from werkmeister.passage import Passage, passage_from_record
 if TYPE_CHECKING:
     from werkmeister.consulting.vectors import Gathered
 
-FORMAT = 1
+FORMAT = 2
 LIBRARY = "library.sqlite"
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, first INTEGER NOT NULL,
                         passages INTEGER NOT NULL, named TEXT NOT NULL);
-CREATE TABLE passages (number INTEGER PRIMARY KEY, id TEXT NOT NULL, document INTEGER NOT NULL, record TEXT NOT NULL);
+CREATE TABLE passages (number INTEGER PRIMARY KEY, id TEXT NOT NULL, document INTEGER NOT NULL, record TEXT NOT NULL,
+                       held TEXT NOT NULL);
 CREATE INDEX passages_id ON passages (id);
 CREATE TABLE terms (term TEXT PRIMARY KEY, passages INTEGER NOT NULL, titles INTEGER NOT NULL,
                     documents INTEGER NOT NULL) WITHOUT ROWID;
@@ -88,8 +89,9 @@ class _Writing:
             held |= found
             searched = (self.number, " ".join(head), " ".join(body))
             self.connection.execute("INSERT INTO words (rowid, head, body) VALUES (?, ?, ?)", searched)
-            kept = (self.number, passage.id, self.documents, json.dumps(asdict(passage), ensure_ascii=False))
-            self.connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?)", kept)
+            record = json.dumps(asdict(passage), ensure_ascii=False)
+            kept = (self.number, passage.id, self.documents, record, " ".join(sorted(found)))
+            self.connection.execute("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", kept)
             self.number += 1
         self.in_titles.update(set(title))
         self.in_documents.update(held)

@@ -18,6 +18,7 @@ _LONGEST_OPENING = 120
 _BARE = 60
 _RUN = re.compile(r"[^\W_]+(?:[-_./+'’][^\W_]+)*")
 _FEW = 2
+_LEAST_CODE = 4
 
 
 def name_of(passages: Sequence[Passage]) -> str:
@@ -39,10 +40,31 @@ def is_bare(passage: Passage) -> bool:
     return not passage.headings and len(passage.text) < _BARE
 
 
-def without_names(question: str, names: Callable[[str], Sequence[str]]) -> str:
-    """A question without the words that name a document; the whole of it where hardly anything would be left."""
-    named = set(names(question))
-    kept = _RUN.sub(lambda run: "" if named.issuperset(words(run.group())) else run.group(), question)
-    left = " ".join(kept.split())
-    telling = [word for word in words(left) if word not in STOPS]
-    return left if named and len(telling) >= _FEW else question
+def codes(question: str) -> list[tuple[str, ...]]:
+    """The model numbers in a question, each in the forms in which a document may have it: "ZV9032A-EU" is "zv9032a" and
+    "zv9032aeu". A word of at least four characters that begins with a letter and holds a digit counts as one."""
+    found = []
+    for run in _RUN.findall(question):
+        forms = (word for word in words(run) if len(word) >= _LEAST_CODE and word[0].isalpha())
+        kept = tuple(word for word in forms if any(map(str.isdigit, word)))
+        if kept:
+            found.append(kept)
+    return found
+
+
+def parted(question: str, names: Callable[[str], bool]) -> tuple[str, str]:
+    """A question without the words that name a document, and these words; twice the whole of it where hardly anything
+    would be left, or nothing is named."""
+    named: list[str] = []
+
+    def kept(run: re.Match[str]) -> str:
+        telling = [word for word in words(run.group()) if word not in STOPS]
+        if not telling or not all(map(names, telling)):
+            return run.group()
+        named.append(run.group())
+        return ""
+
+    left = " ".join(_RUN.sub(kept, question).split())
+    if not named or sum(word not in STOPS for word in words(left)) < _FEW:
+        return question, question
+    return left, " ".join(named)

@@ -1,10 +1,13 @@
-"""How many answers an expert makes at a time, chosen by measurement: batching may be slower than letting wait."""
+"""How many answers an expert makes at a time, and on how many threads, chosen by measurement.
+
+Batching may be slower than letting wait, and the second thread of a core adds little.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
@@ -33,7 +36,7 @@ _SHARE = 0.25  # of the free memory that the conversations' keys and values may 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
     """How an expert is served: `rates` are the tokens/s of all answers together by their number at a time, as measured
-    (empty where a person chose)."""
+    with the chosen number of threads (empty where a person chose)."""
 
     slots: int
     threads: int
@@ -52,20 +55,22 @@ def open_tuned(
 ) -> tuple[Expert, Tuned]:
     """Load the expert in `folder` in a process of its own, for many questions at a time.
 
-    `slots` 0 measures how many (seconds; remembered below the expert's artefacts for this file, machine and number of
-    threads). `cache` is the memory in MiB for computed prompts of conversations that wait. Raises as `open_expert`
-    does, and SettingsError when that many slots do not fit into the memory.
+    `slots` 0 measures how many, with the idle cores and with half of them unless `settings` say how many threads (some
+    seconds; remembered below the expert's artefacts for this file, machine and number of idle cores). `cache` is the
+    memory in MiB for computed prompts of conversations that wait. Raises as `open_expert` does, and SettingsError when
+    that many slots do not fit into the memory.
     """
     settings, progress = settings or AskSettings(), progress or Silent()
     found = find_expert(folder, settings=settings, file=file)
-    threads = settings.threads or threads_by_load()
+    idle = settings.threads or threads_by_load()
     most = _most_slots(found.path, settings.context_length)
     if slots > most:
         raise SettingsError(
             f"serve.slots = {slots}: the memory that is free holds {most} conversations of this length",
             hint="lower serve.slots or ask.context_length",
         )
-    tuned = Tuned(slots=slots, threads=threads, rates={}) if slots else _tuned(folder, found, threads, most, progress)
+    choices = (idle,) if settings.threads else thread_choices(idle)
+    tuned = Tuned(slots=slots, threads=idle, rates={}) if slots else _tuned(folder, found, choices, most, progress)
     engine = IsolatedEngine(
         found.path,
         context_length=settings.context_length,
@@ -81,6 +86,16 @@ def best_width(rates: dict[int, float]) -> int:
     return next(n for n in sorted(rates) if all(rates[m] <= rates[n] * _GAIN for m in rates if m > n))
 
 
+def thread_choices(idle: int) -> tuple[int, ...]:
+    """Numbers of threads to try: the idle cores, and half of them, since two of these may share one's arithmetic."""
+    return tuple(sorted({max(1, idle // 2), idle}))
+
+
+def best_threads(rates: Mapping[int, Mapping[int, float]]) -> int:
+    """The smallest number of threads whose best rate no larger one's beats by more than a twentieth."""
+    return best_width({threads: max(by_width.values()) for threads, by_width in rates.items()})
+
+
 def measure_widths(engine: Engine, widths: Sequence[int], window: float = _WINDOW) -> dict[int, float]:
     """Tokens/s of all answers together for each number of answers at a time, prompts included; two trials each."""
     _trial(engine, 1, window / 3, "warm")
@@ -91,25 +106,32 @@ def measure_widths(engine: Engine, widths: Sequence[int], window: float = _WINDO
     return {width: tokens / seconds for width, (tokens, seconds) in counted.items()}
 
 
-def _tuned(folder: Path, found: Found, threads: int, most: int, progress: Progress) -> Tuned:
+def _tuned(folder: Path, found: Found, choices: Sequence[int], most: int, progress: Progress) -> Tuned:
     widths = [width for width in WIDTHS if width <= most]
     key = {
-        **{"file": found.path.name, "expert": found.identity, "threads": threads, "widths": widths},
+        **{"file": found.path.name, "expert": found.identity, "choices": list(choices), "widths": widths},
         **{"processor": read_machine().processor, "cores": cores(), "xllamacpp": metadata.version("xllamacpp")},
     }
     memory = Memory(folder / "artefacts", "serving")
     known: dict[str, Any] | None = memory.get(key)
     if known is not None:
-        rates = {int(width): rate for width, rate in known["rates"].items()}
-        return Tuned(slots=best_width(rates), threads=threads, rates=rates, remembered=True)
+        remembered = {int(n): {int(w): rate for w, rate in rates.items()} for n, rates in known["rates"].items()}
+        return _chosen(remembered, remembered=True)
     progress.say("measuring how many answers at a time pay on this machine …")
     header = read_gguf_header(found.path)
     room = min(_ROOM, int(header.get("context_length", 0)) or _ROOM)
-    with IsolatedEngine(found.path, context_length=room, threads=threads, slots=widths[-1]) as engine:
-        rates = measure_widths(engine, widths, _WINDOW)
+    rates = {}
+    for threads in choices:
+        with IsolatedEngine(found.path, context_length=room, threads=threads, slots=widths[-1]) as engine:
+            rates[threads] = measure_widths(engine, widths, _WINDOW)
     with contextlib.suppress(OSError):  # an expert on a read-only disk is measured at each start
         memory.put(key, {"rates": rates})
-    return Tuned(slots=best_width(rates), threads=threads, rates=rates)
+    return _chosen(rates)
+
+
+def _chosen(rates: dict[int, dict[int, float]], *, remembered: bool = False) -> Tuned:
+    threads = best_threads(rates)
+    return Tuned(slots=best_width(rates[threads]), threads=threads, rates=rates[threads], remembered=remembered)
 
 
 def _trial(engine: Engine, width: int, window: float, name: str) -> tuple[int, float]:

@@ -31,7 +31,12 @@ COARSE_FROM = 60_000
 
 _DIRECTIONS = 64
 _SAMPLE = 20_000
-_REFINED = 2000  # passages compared exactly after that
+_REFINED = 500  # passages compared exactly after that
+
+
+def code_of(language: str) -> int:
+    """A two-letter language as a number; 0 for one that is not known."""
+    return int.from_bytes(language.encode()[:2], "big")
 
 
 def parts(passage: Passage) -> list[str]:
@@ -63,6 +68,7 @@ class Gathered:
     names: list[NDArray[Any]] = field(default_factory=list)
     document: list[int] = field(default_factory=list)
     bare: list[bool] = field(default_factory=list)
+    language: list[int] = field(default_factory=list)
     _known: dict[bytes, int] = field(default_factory=dict)
 
     def add_document(self, name: NDArray[Any], passages: Sequence[Passage], bodies: Sequence[NDArray[Any]]) -> None:
@@ -73,6 +79,7 @@ class Gathered:
             self.starts.append(len(self.of_part))
             self.document.append(len(self.names) - 1)
             self.bare.append(is_bare(passage))
+            self.language.append(code_of(passage.language))
             for _ in parts(passage):
                 vector = next(rest)
                 number = self._known.setdefault(vector.tobytes(), len(self.bodies))
@@ -89,7 +96,7 @@ class Gathered:
             for first in range(0, len(rows), _BLOCK):
                 block = np.asarray(rows[first : first + _BLOCK], dtype=np.float16)
                 connection.execute("INSERT INTO vectors VALUES (?, ?, ?)", (kind, first, block.tobytes()))
-        for kind in ("of_part", "starts", "document", "bare"):
+        for kind in ("of_part", "starts", "document", "bare", "language"):
             numbers = np.asarray(getattr(self, kind), dtype=np.int32)
             connection.execute("INSERT INTO vectors VALUES (?, 0, ?)", (kind, numbers.tobytes()))
 
@@ -107,6 +114,7 @@ class Vectors:
         self.of_part, self.starts, self.document, bare = (
             _numbers(connection, kind) for kind in ("of_part", "starts", "document", "bare")
         )
+        self.language = _numbers(connection, "language")
         self.counts: NDArray[Any] = np.diff(self.starts, append=len(self.of_part))
         self.bare: NDArray[Any] = bare.astype(bool)
         self.hidden = np.where(self.bare, np.float32(-4), np.float32(0))

@@ -13,6 +13,7 @@ from werkmeister.artefact import Artefact, making, open_artefact, read_manifest,
 from werkmeister.bases.base import Base
 from werkmeister.chat import Example, Message, write_examples
 from werkmeister.config import as_json, setting
+from werkmeister.corpus.replaying import write_replay
 from werkmeister.corpus.written_examples import Estimate, Pairs, dress_pairs, read_pairs, settle_splits, tell_of_pairs
 from werkmeister.errors import DataError
 from werkmeister.progress import Progress
@@ -44,6 +45,9 @@ class DatasetSettings:
     script_args: tuple[str, ...] = setting((), help="further arguments of the script")
     script_packages: tuple[str, ...] = setting(
         (), help="packages that decide what the script makes: a new version makes the dataset stale"
+    )
+    replay: tuple[str, ...] = setting(
+        (), help="files of general examples for train.replay, as for files; empty: the base answers general prompts"
     )
     valid: float = setting(
         0.05, help="examples watched while training", unit="share of what has no split", low=0, high=0.5
@@ -89,7 +93,7 @@ def dataset_inputs(
         from werkmeister.corpus.script import script_inputs
 
         inputs |= script_inputs(expert, settings.script, settings.script_args, settings.script_packages)
-    for entry in settings.files:
+    for entry in (*settings.files, *settings.replay):
         found = _matches(entry, [expert])
         for path, name in found:
             inner = [f for f in sorted(path.rglob("*")) if f.is_file()] if path.is_dir() else [path]
@@ -142,8 +146,14 @@ def dataset(
         for name, examples in splits.items():
             write_examples(draft.path / f"{name}.jsonl", examples)
         draft.facts |= _facts(splits, lengths, base, system)
-        from werkmeister.corpus.report import make_report, write_report
+        if settings.replay:
+            general = read_files(expert, replace(settings, files=settings.replay), progress)
+            draft.facts["replay"] = write_replay(general, splits, base, limit, draft.path, progress)
+        from werkmeister.corpus.report import by_part, make_report, write_report
+        from werkmeister.corpus.splits import unexamined
 
+        draft.measures["parts"] = by_part(splits)
+        notes += unexamined(draft.measures["parts"])
         told = tell_of_pairs(pairs, splits, lengths, near, estimate) if pairs else {}
         told |= {"splits": splits, "lengths": lengths, "notes": notes}
         report = make_report(sources=sources, dropped=dropped, base=base, limit=limit, **told)
@@ -276,6 +286,8 @@ def _count(examples: Sequence[Example], base: Base, progress: Progress) -> list[
     from werkmeister.bases.tokens import count_tokens, load_tokenizer
 
     counts: list[int] = []
+    if not examples:
+        return counts
     tokenizer = load_tokenizer(base)
     with progress.track("count tokens", len(examples)) as track:
         for start in range(0, len(examples), _BATCH):

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from werkmeister.corpus.decoding import BOM
 from werkmeister.corpus.findings import Findings
+from werkmeister.errors import DataError
 from werkmeister.grounding import is_learnt_refusal
 
 FILE = "decisions.jsonl"
@@ -113,9 +114,16 @@ def load_decisions(expert: Path) -> Decisions:
     decision is a mistake, and DataError names all of them by file and line.
     """
     path = expert / FILE
-    if not path.is_file():
+    try:
+        *lines, tail = path.read_bytes().removeprefix(BOM).split(b"\n")
+    except FileNotFoundError:
         return Decisions(of={})
-    *lines, tail = path.read_bytes().removeprefix(BOM).split(b"\n")
+    except OSError as error:
+        what = "is a folder" if path.is_dir() else f"cannot be read: {error.strerror or error}"
+        raise DataError(
+            f"{path} {what}, and your decisions stand in a file of that name",
+            hint="move it away or make it readable; decisions are made with: werkmeister review",
+        ) from error
     findings, notes = Findings(), []
     force: dict[str, Decision] = {}
     for number, line in enumerate(lines, 1):
@@ -159,12 +167,12 @@ def decisions_inputs(expert: Path) -> dict[str, str]:
     Time and note do not count, and a decision that was taken back leaves no trace. Never fails: a file with mistakes
     is stood for by its bytes, and the mistakes are told when it is loaded.
     """
-    from werkmeister.errors import DataError
-
+    path = expert / FILE
     try:
         force = load_decisions(expert).of
     except DataError:
-        return {"decisions": hashlib.sha256((expert / FILE).read_bytes()).hexdigest()}
+        readable = path.is_file() and os.access(path, os.R_OK)
+        return {"decisions": hashlib.sha256(path.read_bytes()).hexdigest() if readable else "cannot be read"}
     if not force:
         return {}
     deciding = sorted([d.id, d.verdict, d.new_question, d.new_answer] for d in force.values())

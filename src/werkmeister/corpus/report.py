@@ -16,7 +16,7 @@ from werkmeister.corpus.reporting.origin import advise_on, describe_origin
 from werkmeister.corpus.reporting.page import write_report
 from werkmeister.corpus.written import Written
 
-__all__ = ["make_report", "percentile", "write_report"]
+__all__ = ["by_part", "make_report", "percentile", "write_report"]
 
 STEPS = (EXACT, CONFLICT, NEAR, LEAKAGE, LONG)
 _SAMPLES = 3
@@ -60,7 +60,7 @@ def make_report(
         "funnel": funnel,
         "dropped_counts": dict(reasons),
         "splits": {name: {"examples": len(examples)} for name, examples in splits.items()},
-        "parts": _by(splits, "part"),
+        "parts": by_part(splits),
         "labels": _by(splits, "label"),
         "tokens": {name: _lengths(counts) for name, counts in lengths.items()},
         "lengths": {name: list(counts) for name, counts in lengths.items()},
@@ -88,6 +88,11 @@ def _lengths(counts: Sequence[int]) -> dict[str, int]:
         "max": max(counts, default=0),
         "total": sum(counts),
     }
+
+
+def by_part(splits: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, int]]:
+    """How many examples of each part stand in each split; examples without a part are left out."""
+    return _by(splits, "part")
 
 
 def _by(splits: Mapping[str, Sequence[Example]], field: str) -> dict[str, dict[str, int]]:

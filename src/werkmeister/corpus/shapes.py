@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +29,8 @@ _PAIRS = {
     "input": _ANSWERS,
     "text": (*_ANSWERS, "label", "category", "intent"),
 }
-_OPTIONAL = ("system", "split", "part", "label", "group")
+_HEAVIEST = 1000
+_OPTIONAL = ("system", "split", "part", "label", "group", "weight")
 _ROLES = {
     **{"system": "system", "developer": "system"},
     **{"user": "user", "human": "user"},
@@ -52,6 +54,7 @@ class Layout:
     part: str = ""
     label: str = ""
     group: str = ""
+    weight: str = ""
     unused: tuple[str, ...] = ()
 
 
@@ -117,9 +120,10 @@ def read_row(row: Mapping[str, Any], layout: Layout, where: str, findings: Findi
         prompt, target = _last_answer(turns, system, layout.prompt, where, findings)
     names = {key: _name(row, getattr(layout, key), where, findings) for key in ("part", "label", "group")}
     split = _split(row, layout.split, where, findings) if layout.split else ""
+    weight = _weight(row, layout.weight, where, findings) if layout.weight else 1.0
     if findings.count > before:
         return None
-    return Given(Example(prompt=prompt, target=target, source=where, **names), split)
+    return Given(Example(prompt=prompt, target=target, source=where, weight=weight, **names), split)
 
 
 def _read_pair(
@@ -184,6 +188,20 @@ def _name(row: Mapping[str, Any], field: str, where: str, findings: Findings, *,
         return _text(row, field, where, findings, may_miss=may_miss)
     findings.add(f"{where}: {field} is {_kind(value)}, must be a text or a whole number")
     return ""
+
+
+def _weight(row: Mapping[str, Any], field: str, where: str, findings: Findings) -> float:
+    """The weight of a row, 1 where the field is empty."""
+    value = row.get(field)
+    if value is None or value == "":
+        return 1.0
+    try:
+        weight = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 < weight <= _HEAVIEST:
+        findings.add(f"{where}: {field} is {value!r}, must be a number above 0 and at most {_HEAVIEST}")
+    return weight
 
 
 def _split(row: Mapping[str, Any], field: str, where: str, findings: Findings) -> str:

@@ -6,6 +6,7 @@ cells get an apostrophe in front, which is taken off again on the way back; `gua
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -165,11 +166,8 @@ def _decision(
 
 def _rows(path: Path, findings: Findings) -> Iterable[tuple[int, dict[str, str]]]:
     """Rows by the line they begin on; mistakes of form are noted."""
-    before = findings.count
-    with path.open("rb") as file:
-        text = "".join(line for _, line in decoded_lines(file, path.name, findings, lambda amount: None))
-    if findings.count > before:
-        findings.add(f"{path.name}: is not UTF-8", 'save it as "CSV UTF-8"')
+    text = _text(path, findings)
+    if text is None:
         return
     first = text.lstrip("\r\n").splitlines()[:1]
     delimiter = max(",;\t|", key=lambda sign: first[0].count(sign)) if first else ","
@@ -201,6 +199,23 @@ def _rows(path: Path, findings: Findings) -> Iterable[tuple[int, dict[str, str]]
         csv.field_size_limit(limit)
     if not header:
         findings.add(f"{path.name}: is empty", f"export it again; it begins with the columns {', '.join(COLUMNS)}")
+
+
+def _text(path: Path, findings: Findings) -> str | None:
+    """The sheet's text, None where a mistake was noted. Excel saves "Unicode Text" as UTF-16."""
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            findings.add(f"{path.name}: is UTF-16 that breaks off at byte {error.start + 1}", 'save it as "CSV UTF-8"')
+            return None
+    before = findings.count
+    text = "".join(line for _, line in decoded_lines(io.BytesIO(data), path.name, findings, lambda amount: None))
+    if findings.count > before:
+        findings.add(f"{path.name}: is not UTF-8", 'save it as "CSV UTF-8"')
+        return None
+    return text
 
 
 def _risky(text: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from werkmeister.chat import Example
@@ -85,6 +85,24 @@ def parted_groups(splits: dict[str, list[Example]]) -> list[str]:
             if example.group:
                 homes[example.group].add(name)
     return sorted(group for group, names in homes.items() if len(names) > 1)
+
+
+def unexamined(parts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What a person should know of the parts that train has and the exam has not; counts by part and split.
+
+    Questions from memory are in no exam by design.
+    """
+    from werkmeister.corpus.writing.books import FROM_MEMORY, UNANSWERABLE
+
+    notes = []
+    for part, counts in parts.items():
+        if counts.get("train") and not counts.get("exam") and part != FROM_MEMORY:
+            what = "whether the expert abstains where it must" if part == UNANSWERABLE else "it"
+            notes.append(
+                f"the exam has no question of the part {part!r}, and train has {counts['train']:,}: {what} will not be "
+                "measured; add documents or examples, or raise dataset.exam"
+            )
+    return notes
 
 
 def _join_groups(given: Sequence[Given], named: list[str]) -> None:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from werkmeister.corpus.writing.books import Asked, Books
     from werkmeister.corpus.written import Written
 
-Estimate = Callable[[int, int, float], float]
-"""Seconds that training takes, from the tokens of train, the longest example, and the learnt share of the text."""
+Estimate = Callable[[int, int, float, int], float]
+"""Seconds that training takes, from the tokens of train, the longest example, the learnt share of the text, and the
+number of examples in train."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,5 +133,5 @@ def tell_of_pairs(
         "written": pairs.written,
         "applied": pairs.applied,
         "contamination": measure_contamination(splits, pairs.written.passages, near),
-        "training_seconds": estimate(sum(lengths["train"]), longest, learnt) if estimate else None,
+        "training_seconds": estimate(sum(lengths["train"]), longest, learnt, len(train)) if estimate else None,
     }

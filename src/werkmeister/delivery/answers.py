@@ -10,6 +10,7 @@ from typing import Any
 
 from werkmeister.consulting.expert import Answer, Expert
 from werkmeister.delivery.reading import Asked
+from werkmeister.delivery.tools import HeldBack
 from werkmeister.engines.engine import Token
 
 DONE = b"data: [DONE]\n\n"
@@ -25,15 +26,19 @@ class Reporter:
     created: int = field(default_factory=lambda: int(time.time()))
     answers: dict[int, Answer] = field(default_factory=dict)
     _lengths: dict[int, int] = field(default_factory=dict)
+    _held: dict[int, HeldBack] = field(default_factory=dict)
 
     def whole(self, tokens: dict[int, list[Token]], queued: float) -> dict[str, Any]:
         """The body of an answer in one piece, when all `answers` are known."""
         choices = []
         for index, answer in sorted(self.answers.items()):
             probabilities = self._probabilities(index, tokens.get(index, ()))
-            content = {"role": "assistant", "content": answer.text, "refusal": None}
+            text, calls = self.asked.tools.calls(answer.text) if self.asked.tools else (answer.text, [])
+            content: dict[str, Any] = {"role": "assistant", "content": None if calls and not text else text}
+            content |= {"refusal": None} | ({"tool_calls": calls} if calls else {})
             said = {"message": content} if self.asked.chat else {"text": answer.text}
-            choices.append({"index": index, **said, "logprobs": probabilities, "finish_reason": answer.finish})
+            finish = "tool_calls" if calls else answer.finish
+            choices.append({"index": index, **said, "logprobs": probabilities, "finish_reason": finish})
         kind = "chat.completion" if self.asked.chat else "text_completion"
         return self._body(kind, choices) | {"usage": self.usage(), "werkmeister": self.facts(self.answers, queued)}
 
@@ -47,12 +52,18 @@ class Reporter:
         """The events for what has come: one for the text of each voice, and one at its end."""
         for index in dict.fromkeys(index for index, _ in batch):
             tokens = [item for voice, item in batch if voice == index and isinstance(item, Token)]
-            text = "".join(token.text for token in tokens)
+            text = self._certain(index, tokens)
             if text:
                 yield self._event([self._piece(index, {"content": text}, self._probabilities(index, tokens))])
         for index, item in batch:
             if isinstance(item, Answer):
-                end = self._piece(index, {}) | {"finish_reason": item.finish}
+                text, calls = self._rest(index, item)
+                if text:
+                    yield self._event([self._piece(index, {"content": text})])
+                if calls:
+                    numbered = [{"index": place, **call} for place, call in enumerate(calls)]
+                    yield self._event([self._piece(index, {"tool_calls": numbered})])
+                end = self._piece(index, {}) | {"finish_reason": "tool_calls" if calls else item.finish}
                 yield self._event([end], werkmeister=self.facts([index], queued))
 
     def closing(self) -> Iterator[bytes]:
@@ -83,6 +94,17 @@ class Reporter:
             "queued_seconds": round(queued, 4),
             "answers": [{key: value for key, value in record.items() if key != "text"} for record in records],
         }
+
+    def _certain(self, index: int, tokens: Sequence[Token]) -> str:
+        """The text of tokens that goes out now: with tools, nothing that may be a call."""
+        text = "".join(token.text for token in tokens)
+        if self.asked.tools is None:
+            return text
+        return self._held.setdefault(index, HeldBack(self.asked.tools)).push(text)
+
+    def _rest(self, index: int, answer: Answer) -> tuple[str, list[dict[str, Any]]]:
+        held = self._held.get(index)
+        return held.rest(answer.text) if held else ("", [])
 
     def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {

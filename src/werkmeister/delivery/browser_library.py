@@ -21,7 +21,7 @@ from werkmeister.passage import Passage
 from werkmeister.progress import Progress
 
 LIBRARY = "library.json"
-_KEPT = ("id", "title", "headings", "text")
+_KEPT = ("id", "title", "headings", "text", "language")
 
 
 def library_content(expert: Path, settings: AskSettings, progress: Progress) -> bytes:
@@ -55,6 +55,7 @@ def _encoded(library: SqliteLibrary) -> bytes:
     documents = list(by_document(passages))
     held = {
         "bar": library.bar.coverage,
+        "off": library.bar.off,
         "language": library.language,
         "served": library.served,
         "labels": {language: _labels(language) for language in REFUSALS},

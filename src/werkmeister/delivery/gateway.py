@@ -92,7 +92,8 @@ class Gateway:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         body = await self._body(request)
-        asked = read_chat(body, self.expert.sampling, self._most_tokens())
+        can = bool(getattr(self.expert.engine, "calls_tools", False))
+        asked = read_chat(body, self.expert.sampling, self._most_tokens(), calls_tools=can)
         return await while_connected(request.receive, self._answered(request, asked))
 
     async def completion(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -28,6 +30,38 @@ def listening_socket(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+class Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1 that closes a connection on which for `patience` seconds no whole request head has come.
+
+    uvicorn itself waits for ever for a head that trickles in, and a thousand of those keep everybody else out.
+    """
+
+    patience = 30.0
+    _idle_since = 0.0
+    _looking: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        if self._looking is not None:
+            self._looking.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        now = self.loop.time()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._idle_since = now
+        elif now - self._idle_since >= self.patience:
+            self.transport.abort()  # what was not read of an answer until now never will be
+            return
+        self._looking = self.loop.call_later(self.patience / 4, self._look)
 
 
 class Server(uvicorn.Server):

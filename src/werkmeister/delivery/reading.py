@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from werkmeister.chat import Conversation, Message
 from werkmeister.delivery.refusals import Refusal
 from werkmeister.delivery.schemas import CHAT, COMPLETION, MOST_PROMPTS, check
+from werkmeister.delivery.tools import Tools, read_tools, tool_turns
 from werkmeister.engines.engine import Sampling
 
 _SEEDS = 1 << 32  # llama.cpp's seeds have 32 bits, and the last means "by chance"
@@ -41,6 +42,7 @@ class Asked:
     usage: bool
     logprobs: bool
     chat: bool
+    tools: Tools | None = None
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -59,11 +61,11 @@ def read_json(body: bytes) -> dict[str, Any]:
     return value
 
 
-def read_chat(body: Mapping[str, Any], usual: Sampling, most_tokens: int) -> Asked:
+def read_chat(body: Mapping[str, Any], usual: Sampling, most_tokens: int, *, calls_tools: bool = False) -> Asked:
     """The body of /v1/chat/completions; `usual` is how the expert answers where the client says nothing."""
-    _refuse_tools(body)
     check(body, CHAT)
-    messages = _messages(body["messages"])
+    tools = read_tools(body, can=calls_tools)
+    messages = _messages(tool_turns(body["messages"]))
     if messages[-1].role != "user":
         raise Refusal(400, "invalid_value", "the last message must be the user's", param="messages")
     wants = bool(body.get("logprobs"))
@@ -72,8 +74,10 @@ def read_chat(body: Mapping[str, Any], usual: Sampling, most_tokens: int) -> Ask
         raise Refusal(400, "invalid_value", "top_logprobs needs logprobs: true", param="top_logprobs")
     key = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     sampling = replace(_sampling(body, usual, most_tokens, key), alternatives=top, schema=_schema(body, usual))
+    if tools is not None:
+        sampling = replace(sampling, tools=tools.offered, schema=tools.schema())
     voices = [Voice(question=messages[-1].content, history=messages[:-1], sampling=sampling, bare=False)]
-    return _asked(body, voices, chat=True, logprobs=wants)
+    return replace(_asked(body, voices, chat=True, logprobs=wants), tools=tools)
 
 
 def read_completion(body: Mapping[str, Any], usual: Sampling, most_tokens: int) -> Asked:
@@ -137,7 +141,7 @@ def _schema(body: Mapping[str, Any], usual: Sampling) -> Mapping[str, Any] | Non
     return usual.schema
 
 
-def _messages(given: list[Mapping[str, Any]]) -> Conversation:
+def _messages(given: Sequence[Mapping[str, Any]]) -> Conversation:
     """The turns; system messages at the head are one, and stand nowhere else."""
     turns = [Message("system" if m["role"] == "developer" else m["role"], _text(m["content"])) for m in given]
     head = next((index for index, turn in enumerate(turns) if turn.role != "system"), len(turns))
@@ -149,22 +153,6 @@ def _messages(given: list[Mapping[str, Any]]) -> Conversation:
 
 def _text(content: str | list[Mapping[str, Any]]) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
-
-
-def _refuse_tools(body: Mapping[str, Any]) -> None:
-    for key in ("tools", "functions"):
-        if body.get(key):
-            raise Refusal(
-                400,
-                "tools_not_supported",
-                f"{key}: this expert answers with text and was not trained to call tools; response_format with a JSON "
-                "schema gives answers that a program can read",
-                param=key,
-            )
-    messages = body.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        if isinstance(message, dict) and (message.get("role") in ("tool", "function") or message.get("tool_calls")):
-            raise Refusal(400, "tools_not_supported", "this expert does not call tools", param="messages")
 
 
 def _depth(value: Any) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from werkmeister.consulting.expert import Answer, Expert, stream_tokens
 from werkmeister.delivery.dispatch import Dispatcher, Draining, Full, Ticket
@@ -85,8 +85,10 @@ class Round:
         self.waited = max(self.waited, time.perf_counter() - self.begin)
         last: Answer | _Broken = _Broken(None)
         try:
+            # A client that brings tools brings what the answer is made from, too.
+            expert = replace(self._expert, library=None) if voice.sampling.tools else self._expert
             items = stream_tokens(
-                self._expert,
+                expert,
                 voice.question,
                 history=voice.history,
                 sampling=voice.sampling,

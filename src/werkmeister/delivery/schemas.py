@@ -31,13 +31,71 @@ _PART: Schema = {
     "required": ["type", "text"],
     "description": "a part of a message; text is the only kind that this model reads",
 }
-_MESSAGE: Schema = {
+_CONTENT: list[Schema] = [{"type": "string"}, {"type": "array", "minItems": 1, "items": _PART}]
+_CALL: Schema = {
     "type": "object",
     "properties": {
-        "role": {"enum": ["system", "developer", "user", "assistant"]},
-        "content": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _PART}]},
+        "id": {"type": "string"},
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
+            "required": ["name", "arguments"],
+        },
     },
-    "required": ["role", "content"],
+    "required": ["function"],
+}
+_MESSAGE: Schema = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {
+                "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                "content": {"anyOf": _CONTENT},
+                "tool_calls": {"type": ["array", "null"], "items": _CALL},
+            },
+            "required": ["role", "content"],
+        },
+        {
+            "type": "object",
+            "properties": {
+                "role": {"const": "assistant"},
+                "content": {"anyOf": [*_CONTENT, {"type": "null"}]},
+                "tool_calls": {"type": "array", "minItems": 1, "items": _CALL},
+            },
+            "required": ["role", "tool_calls"],
+        },
+    ]
+}
+_TOOL: Schema = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "description": {"type": ["string", "null"]},
+                "parameters": {"type": ["object", "null"]},
+            },
+            "required": ["name"],
+        },
+    },
+    "required": ["type", "function"],
+}
+_CHOICE: Schema = {
+    "anyOf": [
+        {"enum": ["none", "auto", "required", None]},
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "function"},
+                "function": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+            },
+            "required": ["type", "function"],
+        },
+    ],
+    "description": "whether the answer may, must or must not be a call, or the function to call",
 }
 _FORMAT: Schema = {
     "type": ["object", "null"],
@@ -84,6 +142,14 @@ CHAT: Schema = {
         "messages": {"type": "array", "minItems": 1, "maxItems": 4096, "items": _MESSAGE},
         "max_completion_tokens": _DRAWING["max_tokens"],
         "response_format": _FORMAT,
+        "tools": {
+            "type": ["array", "null"],
+            "maxItems": 128,
+            "items": _TOOL,
+            "description": "functions that the answer may call, where the model was trained to (its template says so)",
+        },
+        "tool_choice": _CHOICE,
+        "parallel_tool_calls": _flag("whether the answer may be several calls"),
         "logprobs": _flag("tell the log-probability of each token"),
         "top_logprobs": _whole(0, 20, "and of as many of the likeliest tokens at its place; needs logprobs"),
     },

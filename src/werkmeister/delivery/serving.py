@@ -18,7 +18,7 @@ from werkmeister.consulting.tuning import Tuned, open_tuned
 from werkmeister.delivery.gateway import Gateway
 from werkmeister.delivery.guard import Door
 from werkmeister.delivery.keys import Keys
-from werkmeister.delivery.listening import Server, listening_socket
+from werkmeister.delivery.listening import Protocol, Server, listening_socket
 from werkmeister.delivery.settings import ServeSettings
 from werkmeister.errors import MachineError, SettingsError
 from werkmeister.governing.policy import is_loopback
@@ -85,7 +85,7 @@ def run_gateway(gateway: Gateway, listener: socket.socket, started: Callable[[Se
     """Serve on a listening socket until the server is told to exit; `started` is given the server."""
     config = uvicorn.Config(
         gateway.app,
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,

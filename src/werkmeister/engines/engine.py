@@ -18,7 +18,8 @@ from werkmeister.errors import EngineError
 class Sampling:
     """How an answer is drawn: temperature 0 is greedy; `schema` is a JSON schema that the answer must fulfil.
 
-    `alternatives` is how many of the likeliest tokens are told for each place of the answer.
+    `alternatives` is how many of the likeliest tokens are told for each place of the answer. `tools` are functions in
+    OpenAI's form that the chat template offers to the model; an engine whose `calls_tools` is not true ignores them.
     """
 
     max_tokens: int = 256
@@ -28,6 +29,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     alternatives: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Reply:
     """A whole answer. `finish` is "stop" (the model ended it) or "length" (it was cut at max_tokens); times in
     seconds of wall clock, `first_seconds` up to the first token.
 
-    `answer_tokens` counts all tokens made, the ending one included; `tokens` may be fewer, since llama.cpp reports no
+    `cached_tokens` of the prompt were not computed again, where the engine tells. `answer_tokens` counts all tokens
+    made, the ending one included; `tokens` may be fewer, since llama.cpp reports no
     probability for a token that leaves a character incomplete.
     """
 
@@ -61,6 +64,7 @@ class Reply:
     answer_tokens: int
     first_seconds: float
     seconds: float
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +195,7 @@ def collect(stream: Iterable[Token | Finished], started: float | None = None) ->
         answer_tokens=len(tokens) if end.answer_tokens is None else end.answer_tokens,
         first_seconds=first,
         seconds=time.perf_counter() - begin,
+        cached_tokens=end.cached_tokens,
     )
 
 

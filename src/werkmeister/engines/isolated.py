@@ -54,6 +54,7 @@ class IsolatedEngine:
         self.threads: int = facts["threads"]
         self.slots: int = facts["slots"]
         self.load_seconds: float = facts["load_seconds"]
+        self.calls_tools: bool = facts["calls_tools"]
         # A restart must not choose again by the load of that moment.
         self._job["threads"] = self.threads
 

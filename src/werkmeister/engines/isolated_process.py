@@ -52,7 +52,7 @@ def main() -> None:
     except WerkmeisterError as error:
         writer.write({"error": _error(error)})
         return
-    facts = ("name", "context_length", "threads", "slots", "load_seconds")
+    facts = ("name", "context_length", "threads", "slots", "load_seconds", "calls_tools")
     writer.write({"ready": {name: getattr(engine, name) for name in facts}})
     stops: dict[int, Stop] = {}
     for line in sys.stdin.buffer:

@@ -86,6 +86,7 @@ class LlamaEngine:
             raise BaseModelError(
                 f"{path} has no chat template", hint="give one, or export the model again with a standard template"
             )
+        self.calls_tools = "tools" in self._template and "<tool_call>" in self._template
         self._special_tokens = _special_tokens(header)
         # The full list goes with every request: one that omits it would be answered from another adapter's cache.
         self._lora = [{"id": 0, "scale": 1.0}] if adapter else []
@@ -109,11 +110,12 @@ class LlamaEngine:
         self._tokeniser.close()
         self._server = None
 
-    def prompt_ids(self, conversation: Conversation) -> list[int]:
+    def prompt_ids(self, conversation: Conversation, tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """Token ids of the rendered conversation up to where the answer begins; the begin token stands there once."""
         self._open_server()
+        turns = messages_json(conversation)
         try:
-            text = render(self._template, messages_json(conversation), self._special_tokens, generation=True)
+            text = render(self._template, turns, self._special_tokens, generation=True, tools=tools)
         except TemplateRefusal as error:
             roles = ", ".join(message.role for message in conversation)
             raise DataError(
@@ -209,7 +211,7 @@ class LlamaEngine:
     def _prepared(self, prompt: Conversation | str, sampling: Sampling) -> dict[str, Any]:
         """The request for a conversation or a bare text, when it fits and its schema can be enforced."""
         self._open_server()
-        ids = self._ids(prompt) if isinstance(prompt, str) else self.prompt_ids(prompt)
+        ids = self._ids(prompt) if isinstance(prompt, str) else self.prompt_ids(prompt, sampling.tools)
         self._check_room(len(ids), sampling.max_tokens)
         if sampling.schema is not None:
             self._check_schema(sampling.schema)

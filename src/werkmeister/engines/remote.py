@@ -209,13 +209,16 @@ class RemoteEngine:
         while True:
             request = self._request(conversation, sampling)
             try:
-                return self._client.chat.completions.create(**request)
+                chunks = self._client.chat.completions.create(**request)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 problem = self._told(error)
                 if isinstance(problem, ContextError) or not self._do_without(error, request):
                     raise problem from error
             except openai.APIError as error:
                 raise self._told(error) from error
+            else:
+                self._server.require_no_page(chunks.response.headers.get("content-type", ""))
+                return chunks
 
     def _told(self, error: Any, *, broken: bool = False) -> WerkmeisterError:
         import openai
@@ -268,24 +271,35 @@ class RemoteEngine:
         import openai
 
         try:
-            listed = list(self._client.with_options(max_retries=1).models.list())
+            # Not models.list(), which ends in an AttributeError of its own where the server sends a web page: here the
+            # page comes as a text.
+            answer = self._client.with_options(max_retries=1).get("/models", cast_to=object)
         except (openai.APIError, ValueError) as error:
             status = getattr(error, "status_code", None)
             lost = isinstance(error, openai.APIConnectionError)
             if lost or status == 401 or (status is not None and 300 <= status < 400):
                 raise self._told(error) from error
-            listed = []  # a server need not tell what it has: the first question will show
-        names = [str(entry.id) for entry in listed if getattr(entry, "id", None)]
+            answer = None  # a server need not tell what it has: the first question will show
+        if isinstance(answer, str):
+            self._server.require_no_page(answer)
+        listed = _entries(answer)
+        names = [str(entry["id"]) for entry in listed if entry.get("id")]
         if not model and len(names) != 1:
             served = f"it serves {', '.join(names[:12])}" if names else "it does not tell what it serves"
             raise SettingsError(f"no model is named for {self.url}, and {served}", hint="set write.teacher_model")
         chosen = model or names[0]
         self._server.listed = tuple(names)
         for entry in listed:
-            if getattr(entry, "id", "") == chosen:
-                values = [getattr(entry, name, None) for name in _CONTEXT_NAMES]
+            if entry.get("id") == chosen:
+                values = [entry.get(name) for name in _CONTEXT_NAMES]
                 return chosen, next((value for value in values if isinstance(value, int) and value > 0), 0)
         return chosen, 0
+
+
+def _entries(listed: Any) -> list[dict[str, Any]]:
+    """The models of a server's list, none where it is of another form."""
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def _key(key_env: str, url: str) -> str:

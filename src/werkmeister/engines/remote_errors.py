@@ -40,6 +40,14 @@ class Server:
             text = text.replace(self.key, "[key]")
         return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
+    def require_no_page(self, told: str) -> None:
+        """Raise SettingsError when the server sent a web page, by the content type or the text that it sent."""
+        if "html" in told[:_LONGEST].lower():
+            raise SettingsError(
+                f"{self.url} answers with a web page, and an OpenAI-compatible endpoint is needed",
+                hint="correct the URL in write.teacher: for most servers it ends in /v1",
+            )
+
     def ended(self, finish: str) -> EngineError:
         """The error of an answer that ended in no usual way; `finish` is the reason given, "" for none."""
         if finish == "content_filter":

@@ -41,6 +41,7 @@ class ScriptedEngine:
     context_length: int = 4096
     seconds_a_token: float = 0.0
     fail_on: frozenset[str] = frozenset()
+    calls_tools: bool = False
     name: str = "scripted"
     closed: bool = False
     asked: list[tuple[Conversation, Sampling]] = field(default_factory=list)

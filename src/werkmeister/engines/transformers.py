@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkmeister.bases import tokens
 from werkmeister.bases.base import Base
-from werkmeister.bases.load import load_model, quiet
-from werkmeister.chat import Conversation
+from werkmeister.bases.load import load_model, nf4, quiet
+from werkmeister.chat import Conversation, Example
 from werkmeister.engines.engine import Finished, Reply, Sampling, Token
 from werkmeister.engines.stopping import StopTexts
 from werkmeister.errors import ArtefactError, ContextError, EngineError
@@ -67,6 +67,23 @@ class TransformersEngine:
         logprobs = _Batch(self._model, [ids]).step(None)[0]
         values, found = logprobs.topk(min(top, logprobs.numel()))
         return dict(zip(found.tolist(), values.tolist(), strict=True))
+
+    def answer_logprobs(self, conversation: Conversation, answers: Sequence[str]) -> list[list[float]]:
+        """For each answer the natural logarithm of the probability of each of its tokens after the conversation.
+
+        The token that ends the turn is left out: whether an answer stops is another question than whether it is right.
+        Raises ContextError when one does not fit.
+        """
+        examples = [Example(prompt=conversation, target=answer) for answer in answers]
+        pairs = tokens.examples_ids(self._tokenizer, examples)
+        head, own = pairs[0][0], [completion[:-1] for _, completion in pairs]
+        longest = max(len(ids) for ids in own)
+        self._check(head, Sampling(max_tokens=max(1, longest)))
+        batch = _Batch(self._model, [head])
+        steps = [batch.step(None).expand(len(own), -1)]
+        if longest > 1:
+            steps += batch.after([ids + [0] * (longest - len(ids)) for ids in own])
+        return [[float(steps[i][row, token]) for i, token in enumerate(ids)] for row, ids in enumerate(own)]
 
     def stream(self, conversation: Conversation, sampling: Sampling) -> Iterator[Token | Finished]:
         """Yield tokens as they come and one Finished.
@@ -184,18 +201,24 @@ def open_transformers(
     batch_size: int = 16,
     dtype: torch.dtype | None = None,
     device: str | None = None,
+    exact: bool = False,
 ) -> TransformersEngine:
     """The engine of a base as training loads it, with the PEFT adapter of a train artefact over it where one is given.
 
     `dtype` None means bfloat16 where the hardware multiplies it (3.6 times the answers of float32 in batches of 16 on a
-    Zen 5 core), as in training, otherwise float32; `device` None means the GPU where there is one. Raises
-    BaseModelError when the base cannot be loaded, ArtefactError when the adapter does not fit it.
+    Zen 5 core), as in training, otherwise float32; `device` None means the GPU where there is one. A base that does not
+    fit the GPU so is held there in NF4, as training holds it. `exact`: float32 on the CPU. Raises BaseModelError when
+    the base cannot be loaded, ArtefactError when the adapter does not fit it.
     """
     import torch
 
+    if exact:
+        dtype, device = torch.float32, "cpu"
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if place == "cuda" else read_machine().bf16
-    model: Any = load_model(base, dtype=dtype or (torch.bfloat16 if fast else torch.float32), device=place)
+    dtype = dtype or (torch.bfloat16 if fast else torch.float32)
+    quantised = nf4(dtype) if place == "cuda" and not _fits_gpu(base, dtype) else None
+    model: Any = load_model(base, dtype=dtype, device=place, quantization_config=quantised)
     if adapter is not None:
         from peft import PeftModel
 
@@ -209,6 +232,13 @@ def open_transformers(
     name = base.name if adapter is None else f"{base.name} + {adapter.name}"
     tokenizer = tokens.load_tokenizer(base)
     return TransformersEngine(model, tokenizer, name=name, batch_size=batch_size, stop=base.stop)
+
+
+def _fits_gpu(base: Base, dtype: torch.dtype) -> bool:
+    """Whether the weights fit the free memory of the GPU and leave a fifth of it for keys, values and logits."""
+    import torch
+
+    return base.parameters * dtype.itemsize <= 0.8 * torch.cuda.mem_get_info()[0]
 
 
 class _Batch:
@@ -250,6 +280,18 @@ class _Batch:
                 hint="load it in bfloat16 or float32: Gemma overflows in float16",
             )
         return logprobs
+
+    def after(self, continuations: list[list[int]]) -> list[torch.Tensor]:
+        """Log-probabilities (continuations, vocabulary) after each token but the last of several continuations of one
+        prompt, all of one length."""
+        import torch
+
+        self._cache.batch_repeat_interleave(len(continuations))
+        ids = self._ids.new_tensor(continuations)[:, :-1]
+        mask = self._mask.new_ones(len(ids), self._mask.shape[1] + ids.shape[1])
+        with torch.inference_mode():
+            out = self._model(input_ids=ids, attention_mask=mask, past_key_values=self._cache, use_cache=True)
+            return list(out.logits.float().log_softmax(-1).unbind(1))
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows only."""

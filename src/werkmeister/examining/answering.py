@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from werkmeister.chat import Conversation, read_examples
 from werkmeister.engines.engine import Engine, Reply, Sampling, reply
+
+if TYPE_CHECKING:
+    from werkmeister.bases.base import Base
 
 ALONE = 4
 """Speed is measured on so many answers that had the machine to themselves; the rest may be batched."""
@@ -74,8 +78,8 @@ def plain_reply(text: str, seconds: float) -> Reply:
 
 def open_answerer(name: str, kind: str, options: Mapping[str, Any]) -> Answerer:
     """Open the answerer that a job names (see `sitting.Job`); what it holds is freed with the process."""
-    opener = {"llama": _llama, "transformers": _transformers, "baseline": _baseline, "scripted": _scripted}[kind]
-    return opener(name, options)
+    openers = {"llama": _llama, "transformers": _transformers, "baseline": _baseline, "scripted": _scripted}
+    return (openers | {"choices": _choices})[kind](name, options)
 
 
 def _sampling(options: Mapping[str, Any]) -> Sampling:
@@ -87,20 +91,47 @@ def _llama(name: str, options: Mapping[str, Any]) -> Answerer:
 
     path = Path(options["file"])
     given = {key: options[key] for key in ("context_length", "threads", "slots", "template")}
+    adapter = Path(options["adapter"]) if options.get("adapter") else None
     begin = time.perf_counter()
-    engine = LlamaEngine(path, **given)
+    engine = LlamaEngine(path, adapter=adapter, **given)
     seconds = time.perf_counter() - begin
-    about = f"llama.cpp on {path.name}, {engine.threads} thread{'s' * (engine.threads > 1)}"
-    return from_engine(name, engine, _sampling(options), bytes=path.stat().st_size, load_seconds=seconds, about=about)
+    about = f"llama.cpp on {engine.name}, {engine.threads} thread{'s' * (engine.threads > 1)}"
+    return from_engine(name, engine, _sampling(options), bytes=engine.size, load_seconds=seconds, about=about)
+
+
+def _base_of(options: Mapping[str, Any]) -> Base:
+    from werkmeister.bases.base import Base
+
+    fields = dict(options["base"])
+    return Base(**fields | {"folder": Path(fields["folder"]), "stop": tuple(fields["stop"])})
+
+
+def _choices(name: str, options: Mapping[str, Any]) -> Answerer:
+    """Answers each question with the likeliest of the `answers` to it, as JSON: `chosen`, and the `nats` a token of the
+    first answer."""
+    from werkmeister.engines.transformers import open_transformers
+
+    adapter = Path(options["adapter"]) if options["adapter"] else None
+    begin = time.perf_counter()
+    engine = open_transformers(_base_of(options), adapter)
+    loaded = time.perf_counter() - begin
+
+    def replies(conversations: Sequence[Conversation]) -> Iterator[Reply]:
+        for conversation in conversations:
+            begin = time.perf_counter()
+            answers = options["answers"][conversation[-1].content]
+            found = engine.answer_logprobs(conversation, answers)
+            sums = [sum(logprobs) for logprobs in found]
+            told = {"chosen": answers[sums.index(max(sums))], "nats": sums[0] / len(found[0])}
+            yield plain_reply(json.dumps(told, ensure_ascii=False), time.perf_counter() - begin)
+
+    return Answerer(name=name, replies=replies, load_seconds=loaded)
 
 
 def _transformers(name: str, options: Mapping[str, Any]) -> Answerer:
-    from werkmeister.bases.base import Base
     from werkmeister.engines.transformers import open_transformers
 
-    fields = dict(options["base"])
-    fields |= {"folder": Path(fields["folder"]), "stop": tuple(fields["stop"])}
-    base = Base(**fields)
+    base = _base_of(options)
     adapter = Path(options["adapter"]) if options["adapter"] else None
     begin = time.perf_counter()
     engine = open_transformers(base, adapter)

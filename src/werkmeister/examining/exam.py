@@ -16,9 +16,12 @@ from werkmeister.config import as_json, setting
 from werkmeister.errors import ArtefactError, DataError
 from werkmeister.examining import results
 from werkmeister.examining.answering import Answerer
+from werkmeister.examining.decision import decide
+from werkmeister.examining.forgetting import examine_forgetting
 from werkmeister.examining.marks import AUTO, MARKS, Marking, choose_mark
 from werkmeister.examining.report import answer_rows, page
 from werkmeister.examining.seats import (
+    ADAPTER,
     EVERYONE,
     FEW_SHOT,
     conversations,
@@ -32,7 +35,7 @@ from werkmeister.examining.statistics import CONFIDENCE
 from werkmeister.machine import read_machine
 from werkmeister.progress import Progress, Silent
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +62,17 @@ class ExamSettings:
         EVERYONE, help="who sits the exam: base, base few-shot, baseline, adapter, files (all), or single files"
     )
     margin: float = setting(
-        0.02, help="a file whose score is lower than the adapter's by more is marked as worse", low=0.0, high=1.0
+        0.02,
+        help="a file whose score is lower than the adapter's by more is marked as worse; the smallest file that is "
+        "proven not to be worse than the best one by more is the one that answers",
+        low=0.0,
+        high=1.0,
     )
     slots: int = setting(
         1, help="conversations that llama.cpp answers at a time; more is rarely faster", low=1, high=64
+    )
+    forgetting: bool = setting(
+        True, help="put 96 general questions to base and adapter, to see what was forgotten (under a minute each)"
     )
     seed: int = setting(0, help="seed of the choice of examples and of resampling", low=0)
 
@@ -102,7 +112,7 @@ def exam(
         progress.say(f"mark: {marking.name} ({why})")
         base = (
             find_same_base(data.facts["base"], expert=expert, progress=progress)
-            if needs_base(names, settings.max_tokens)
+            if needs_base(names, exported, settings.max_tokens)
             else None
         )
         room = measure_room(data, base, pool, training, names, settings.max_tokens, settings.shots, progress)
@@ -119,11 +129,30 @@ def exam(
         found = _result(sittings, marking, pool, settings.margin, settings.seed, _reference(names, exported))
         found |= {"mark_why": why, "base": dict(data.facts["base"]), "settings": as_json(settings)}
         found |= {"max_tokens": room.max_tokens, "shots": room.shots, "threads": room.threads}
-        found |= {"default_file": exported.facts.get("default")}
+        found |= _decided(sittings, marking, exported, settings, draft.facts, progress)
+        if settings.forgetting and room.base and ADAPTER in names:
+            found["forgetting"] = examine_forgetting(room.base, data, trained, draft.scratch, settings.seed, progress)
         _write(draft.path, found, sittings)
         draft.facts |= {"mark": marking.name, "headline": found["headline"], "pays": found["pays"]}
         draft.measures["rows"] = found["rows"]
     return open_artefact(output, "exam")
+
+
+def _decided(
+    sittings: Sequence[Sitting],
+    marking: Marking,
+    exported: Artefact,
+    settings: ExamSettings,
+    facts: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """The decision between the export's files, of which `facts` get what `served.served_file` reads."""
+    decision = decide(sittings, marking, exported, settings.margin, settings.seed)
+    served = exported.settings.get("default") or (decision or {}).get("file") or exported.facts.get("default")
+    if decision:
+        facts["decision"] = {key: decision[key] for key in ("file", "why")}
+        progress.say(f"the file to serve: {decision['why']}")
+    return {"default_file": served, "decision": decision}
 
 
 def take_exam(
@@ -147,7 +176,8 @@ def take_exam(
     examples = list({example.id: example for example in examples}.values())
     sittings = [sit_exam(answerer, examples, marking, progress=progress or Silent()) for answerer in answerers]
     found = _result(sittings, marking, examples, margin, seed, reference)
-    return found | {"mark_why": why, "base": None, "default_file": None, "shots": 0, "max_tokens": None}, sittings
+    found |= {"mark_why": why, "shots": 0}
+    return found | dict.fromkeys(("base", "default_file", "decision", "max_tokens")), sittings
 
 
 def _result(

@@ -190,6 +190,17 @@ def choose_mark(name: str, examples: Sequence[Example]) -> tuple[Marking, str]:
     return MARKS[name], "as set in exam.mark"
 
 
+def grader_of(name: str) -> Callable[[Sequence[Example]], tuple[str, Callable[[str, Example], float]]]:
+    """What training takes to choose checkpoints as the exam grades: from examples to the name of the mark for them and
+    the score of an answer. `name` as in `choose_mark`."""
+
+    def grade(examples: Sequence[Example]) -> tuple[str, Callable[[str, Example], float]]:
+        marking, _ = choose_mark(name, examples)
+        return marking.name, lambda answer, example: marking(answer, example).score
+
+    return grade
+
+
 def parse_json(text: str) -> Any:
     """Parse one JSON value strictly, numbers as Decimal. Raises ValueError for doubled keys, NaN and all the rest."""
     try:

@@ -10,6 +10,7 @@ from typing import Any
 from werkmeister.artefact import Artefact
 from werkmeister.chat import Example
 from werkmeister.drawing import Bar, Point, bar_chart, point_chart
+from werkmeister.examining.decision import decision_picture, decision_table
 from werkmeister.examining.results import (
     ALL_PARTS,
     ONLY_PART,
@@ -30,6 +31,7 @@ _BEFORE = 300
 _NONE = "–"
 _MARKS = {"json": "JSON equality", "exact": "exact match", "token_f1": "token F1", "label": "accuracy"}
 _COSTS = {"size": "bytes", "load": "load_seconds", "tokens/s": "tokens_per_second"}
+_COSTS |= {"prompt tokens/s": "prompt_tokens_per_second"}
 _COSTS |= {"first token": "first_token_seconds", "peak memory": "peak_memory"}
 _MARKS |= {"contains": "contains the target", "macro_f1": "macro F1", "grounded": "token F1 or abstention"}
 
@@ -146,8 +148,30 @@ def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> str:
         pays=all(exam["pays"].values()) if exam["pays"] else None,
         pictures=[Markup(picture) for picture in _pictures(exam)],
         errors=_errors(exam, answers),
+        decision=exam["decision"],
+        decided=decision_table(exam["decision"]) if exam["decision"] else None,
+        forgetting=exam.get("forgetting"),
+        forgotten=_forgotten(exam.get("forgetting")),
         facts=_facts(exam),
     )
+
+
+def _forgotten(found: Mapping[str, Any] | None) -> Table | None:
+    """What became of general questions: base, expert and their difference."""
+    if not found:
+        return None
+    gap, moved = found["difference"], found["nats_difference"]
+    lines = [
+        (row["answerer"], interval(row), f"{row['right']} of {row['n']}", _signed(row["nats"])) for row in found["rows"]
+    ]
+    span = f"{points(gap['value'])} ({points(gap['low'])} to {points(gap['high'])})"
+    change = f"{_signed(moved['value'])} ({_signed(moved['low'])} to {_signed(moved['high'])})"
+    columns = ("answerer", "right answer likeliest", "n", "nats a token of the right answer")
+    return columns, (*lines, ("adapter − base", span, str(gap["n"]), change))
+
+
+def _signed(nats: float) -> str:
+    return f"{nats:+.2f}".replace("-", "−")
 
 
 def _asked(example: Example) -> dict[str, str]:
@@ -256,7 +280,9 @@ def _pictures(exam: Mapping[str, Any]) -> list[str]:
         for row in rows
         if row["bytes"] is not None and row["answerer"] != "base few-shot"
     ]
-    if len({point.x for point in points}) > 1:
+    if exam["decision"] and len(exam["decision"]["rows"]) > 1:
+        pictures.append(decision_picture(exam["decision"], told))
+    elif len({point.x for point in points}) > 1:
         pictures.append(
             point_chart(points, title="Score by size", x_label="size of the model in MB", y_label="score", percent=True)
         )
@@ -329,7 +355,8 @@ def _facts(exam: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Speed",
             "tokens/s is the rate behind the first token, of answers made one at a time after a first one to warm up; "
-            "first token is the mean wait for it. Load time and peak memory are those of a process of its own.",
+            "first token is the mean wait for it, and prompt tokens/s the tokens of the prompt that were computed over "
+            "that wait. Load time and peak memory are those of a process of its own.",
         ),
         (
             "Machine",

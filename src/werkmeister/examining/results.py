@@ -68,10 +68,10 @@ def rows_of(sittings: Sequence[Sitting], marking: Marking, *, reference: str, ma
             answered = _of_part(sitting, part)
             if not answered:
                 continue
-            pairs = None if sitting.name == reference or not other else _paired(answered, other)
+            pairs = None if sitting.name == reference or not other else paired(answered, other)
             made = _rows(sitting, part, answered, pairs, marking, margin, seed)
             if marking.name == "grounded":
-                from_base = _paired(answered, _of_part(base, part)) if base and sitting is not base else []
+                from_base = paired(answered, _of_part(base, part)) if base and sitting is not base else []
                 made[0] |= _abstention(answered, seed)
                 made[0] |= {"gain": _gain(from_base, marking, seed), "apart": _apart(pairs)}
             rows += made
@@ -146,8 +146,8 @@ def _rows(
     margin: float,
     seed: int,
 ) -> list[Row]:
-    found = _estimate([a.mark.score for a in answered], answered, marking.clustered, seed)
-    difference = _gap(pairs, marking, seed) if pairs else None
+    found = estimate_of(answered, marking, seed)
+    difference = gap(pairs, marking, seed) if pairs else None
     row = _row(sitting, part, marking.name, found, difference, margin)
     row["cut"] = sum(a.finish == "length" for a in answered)
     if marking.name == "json":
@@ -178,6 +178,7 @@ def _row(sitting: Sitting, part: str, mark: str, found: Estimate, difference: Di
         "interval": found.method,
         "bytes": sitting.bytes,
         "tokens_per_second": sitting.tokens_per_second,
+        "prompt_tokens_per_second": sitting.prompt_tokens_per_second,
         "first_token_seconds": sitting.first_token_seconds,
         "load_seconds": sitting.load_seconds,
         "peak_memory": sitting.peak_memory,
@@ -211,7 +212,12 @@ def _apart(pairs: Sequence[tuple[Answered, Answered]] | None) -> Row | None:
 
 
 def _gain(pairs: Sequence[tuple[Answered, Answered]], marking: Marking, seed: int) -> Row | None:
-    return dataclasses.asdict(_gap(pairs, marking, seed)) if pairs else None
+    return dataclasses.asdict(gap(pairs, marking, seed)) if pairs else None
+
+
+def estimate_of(answered: Sequence[Answered], marking: Marking, seed: int) -> Estimate:
+    """The mean score of these answers with its interval."""
+    return _estimate([a.mark.score for a in answered], answered, marking.clustered, seed)
 
 
 def _estimate(scores: Sequence[float], answered: Sequence[Answered], clustered: bool, seed: int) -> Estimate:
@@ -220,7 +226,7 @@ def _estimate(scores: Sequence[float], answered: Sequence[Answered], clustered: 
     return statistics.estimate(scores, seed=seed)
 
 
-def _gap(pairs: Sequence[tuple[Answered, Answered]], marking: Marking, seed: int) -> Difference:
+def gap(pairs: Sequence[tuple[Answered, Answered]], marking: Marking, seed: int) -> Difference:
     """The first's score minus the second's."""
     a, b = [one.mark.score for one, _ in pairs], [other.mark.score for _, other in pairs]
     if marking.clustered:
@@ -236,7 +242,8 @@ def _of_part(sitting: Sitting, part: str) -> list[Answered]:
     return [a for a in sitting.answered if part in (ALL_PARTS, part_of(a.example))]
 
 
-def _paired(a: Sequence[Answered], b: Sequence[Answered]) -> list[tuple[Answered, Answered]]:
+def paired(a: Sequence[Answered], b: Sequence[Answered]) -> list[tuple[Answered, Answered]]:
+    """The answers of both to each question that both were asked."""
     others = {answered.example.id: answered for answered in b}
     return [(one, others[one.example.id]) for one in a if one.example.id in others]
 

@@ -48,7 +48,7 @@ class Seat:
 
 def names_of(wanted: Sequence[str], shots: int, exported: Artefact) -> list[str]:
     """The answerers by name, in the order of the table. Raises SettingsError for one that is not there."""
-    files = list(exported.facts["files"])
+    files = [*exported.facts["files"], *_overlay_name(exported)]
     known = [*RIVALS, ADAPTER, *files]
     unknown = [name for name in wanted if name not in (*known, FILES)]
     everyone = {*wanted, *(files if FILES in wanted else ())} - ({FEW_SHOT} if shots == 0 else set())
@@ -62,9 +62,16 @@ def names_of(wanted: Sequence[str], shots: int, exported: Artefact) -> list[str]
     return names
 
 
-def needs_base(names: Sequence[str], max_tokens: int) -> bool:
+def _overlay_name(exported: Artefact) -> list[str]:
+    """The name of the adapter on the quantised base, where the export has it."""
+    overlay = exported.facts.get("overlay")
+    return [overlay["name"]] if overlay else []
+
+
+def needs_base(names: Sequence[str], exported: Artefact, max_tokens: int) -> bool:
     """Whether the base's own files are needed: to answer, or for its tokenizer."""
-    return bool({"base", FEW_SHOT, ADAPTER} & {*names}) or (max_tokens == 0 and [*names] != ["baseline"])
+    own = {"base", FEW_SHOT, ADAPTER, *_overlay_name(exported)}
+    return bool(own & {*names}) or (max_tokens == 0 and [*names] != ["baseline"])
 
 
 def measure_room(
@@ -105,6 +112,11 @@ def take_seat(name: str, room: Room, exported: Artefact, trained: Artefact, data
         file = exported.file(exported.facts["files"][name])
         return Seat(job=Job(name=name, kind="llama", options=llama | {"file": str(file)}), few=False)
     assert room.base is not None
+    if name in _overlay_name(exported):
+        written = exported.facts["overlay"]["file"]
+        on = exported.file(written) if written else room.base.gguf
+        where = {"file": str(on), "template": room.base.template, "adapter": str(exported.file("adapter.gguf"))}
+        return Seat(job=Job(name=name, kind="llama", options=llama | where), few=False)
     if few and room.base.gguf:
         where = {"file": str(room.base.gguf), "template": room.base.template}
         return Seat(job=Job(name=name, kind="llama", options=llama | where), few=True)

@@ -38,7 +38,8 @@ class Sitting:
     """All answers of one answerer, with what was measured on the way; None where it was not measured.
 
     `tokens_per_second` is the rate of generation behind the first token, of answers made one at a time;
-    `first_token_seconds` the mean wait for that first token; `peak_memory` in bytes, of a process of its own.
+    `first_token_seconds` the mean wait for that first token, and `prompt_tokens_per_second` the tokens of the prompt
+    that were computed over that wait; `peak_memory` in bytes, of a process of its own; `joules` an answer.
     """
 
     name: str
@@ -47,8 +48,10 @@ class Sitting:
     bytes: int | None = None
     load_seconds: float | None = None
     tokens_per_second: float | None = None
+    prompt_tokens_per_second: float | None = None
     first_token_seconds: float | None = None
     peak_memory: int | None = None
+    joules: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,7 @@ def ask(answerer: Answerer, conversations: Sequence[Conversation]) -> Iterator[R
             "answer": reply.text,
             "finish": reply.finish,
             "tokens": reply.answer_tokens,
+            "prompt_tokens": reply.prompt_tokens - reply.cached_tokens,
             "first_seconds": reply.first_seconds,
             "seconds": reply.seconds,
             "alone": index < answerer.alone,
@@ -169,11 +173,13 @@ def _sitting(name: str, kept: Sequence[tuple[Answered, Row]], facts: Mapping[str
     timed = [row for row in alone[1:] or alone if row["tokens"] > 1]
     after_first = sum(row["seconds"] - row["first_seconds"] for row in timed)
     tokens = sum(row["tokens"] - 1 for row in timed)
+    waited = sum(row["first_seconds"] for row in timed)
     return Sitting(
         name=name,
         answered=tuple(answered for answered, _ in kept),
         tokens_per_second=tokens / after_first if after_first > 0 else None,
-        first_token_seconds=sum(row["first_seconds"] for row in timed) / len(timed) if timed else None,
+        prompt_tokens_per_second=sum(row["prompt_tokens"] for row in timed) / waited if waited > 0 else None,
+        first_token_seconds=waited / len(timed) if timed else None,
         **{key: facts.get(key) for key in ("bytes", "load_seconds", "peak_memory")},
         about=facts.get("about", ""),
     )

@@ -188,6 +188,33 @@ def test_the_budget_is_kept_said_and_gone_on_from(tmp_path):
     assert len(questions) == len(set(questions)) == 30
 
 
+def test_the_longest_time_is_kept_and_gone_on_from(tmp_path):
+    passages = manual(12)
+    heard = Heard()
+
+    def slow(conversation):
+        time.sleep(0.4)
+        return good(conversation)
+
+    asker = {"budget_seconds": 1, "progress": heard}
+    _, _, costs = taught(tmp_path, engine(slow), passages, asker=asker)
+    assert 0 < costs.requests <= 3 and costs.not_asked == 12 - costs.requests and 1 <= costs.seconds < 3
+    assert f"{costs.not_asked} of 12 passages were not asked about" in heard.said[-1]
+    _, pairs, again = taught(tmp_path, engine(good), passages, asker=asker)
+    assert (again.remembered, again.not_asked, len(pairs)) == (costs.requests, 0, 12 * FORMS)
+
+
+def test_money_is_counted_by_the_prices_that_are_told(tmp_path):
+    passages = manual(4)
+    _, _, paid = taught(tmp_path, engine(good), passages, asker={"prices": (2.0, 10.0)})
+    record = paid.record()
+    told = (paid.prompt_tokens * 2 + paid.answer_tokens * 10) / 1e6
+    assert record["cost"] == pytest.approx(told, abs=1e-6) and told > 0 and record["remembered_cost"] == 0
+    assert "cost_note" not in record
+    _, _, again = taught(tmp_path, never(), passages, asker={"prices": (2.0, 10.0)})
+    assert again.record()["cost"] == 0 and again.record()["remembered_cost"] == record["cost"]
+
+
 def test_a_budget_that_another_task_used_up_is_said_and_is_no_error(tmp_path):
     passages = manual(6)
     heard = Heard()

@@ -277,6 +277,7 @@ def test_a_host_that_the_policy_does_not_allow_is_never_asked(expert):
         ('writers = ["teacher"]', "teacher is empty"),
         ("judge = true", "judge is true, and teacher is empty"),
         ('prompts = ["a.txt"]', "prompts are given"),
+        ("writers = []", "writers is empty, so nobody writes"),
         ("unanswerable = 0.9", "at most 0.8"),
         ("open_books = 0.5", "did you mean 'open_book'?"),
     ],

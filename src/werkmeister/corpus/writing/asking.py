@@ -8,11 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from werkmeister.chat import Conversation, messages_json
+from werkmeister.corpus.writing.costs import TeacherCosts
 from werkmeister.engines.engine import Engine, Finished, Sampling, Token, collect
 from werkmeister.engines.open import FoundEngine
 from werkmeister.engines.remote_errors import BrokenAnswer
@@ -63,37 +64,15 @@ class Unanswered:
     budget: bool = False
 
 
-@dataclass
-class TeacherCosts:
-    """What asking has cost. Tokens and `seconds` (of wall clock) are those of this run; `remembered_tokens` were paid
-    for in earlier ones. `requests` counts answers of this run. Money is not measured: prices are not known here."""
-
-    requests: int = 0
-    remembered: int = 0
-    failed: int = 0
-    not_asked: int = 0
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-    remembered_tokens: int = 0
-    seconds: float = 0.0
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def record(self) -> dict[str, Any]:
-        """JSON values for the manifest and the report."""
-        figures = asdict(self)
-        facts = figures.pop("facts")
-        figures["seconds"] = round(self.seconds, 2)
-        record: dict[str, Any] = facts | figures | {"cost": None, "cost_note": "not measured"}
-        return record
-
-
 class Asker:
     """Puts questions to one engine, which is opened for the first that is not remembered.
 
     Every answer is kept in Memory(`home`, "teacher") the moment it is there, under engine, messages and sampling: after
     `kill -9` only what was in flight is asked again, and what other settings ask alike is never paid for twice.
     `budget_tokens` bounds prompt and answer tokens of this run (0: no bound; remembered answers cost nothing): nothing
-    more is asked when what is under way, at its longest, may reach it. `concurrency` 0 is the engine's own.
+    more is asked when what is under way, at its longest, may reach it. `budget_seconds` bounds the time of asking alike
+    (0: no bound): after it nothing more is asked, and what is under way may end. `prices` are those of TeacherCosts.
+    `concurrency` 0 is the engine's own.
     """
 
     def __init__(
@@ -104,13 +83,15 @@ class Asker:
         progress: Progress,
         concurrency: int = 0,
         budget_tokens: int = 0,
+        budget_seconds: int = 0,
+        prices: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.found = found
         self.progress = progress
-        self.costs = TeacherCosts(facts=dict(found.facts) | {"identity": found.identity})
+        self.costs = TeacherCosts(facts=dict(found.facts) | {"identity": found.identity}, prices=prices)
         self._memory = Memory(home, "teacher")
         self._concurrency = concurrency or found.concurrency
-        self._budget = budget_tokens
+        self._budget, self._budget_seconds = budget_tokens, budget_seconds
         self._tokens_a_byte = 0.5  # of a prompt, until answers show it
         self._engine: Engine | None = None
 
@@ -141,8 +122,7 @@ class Asker:
                 known = self._memory.get(key)
                 if known is not None and "text" in known:
                     answer = Answered(**known, remembered=True)
-                    self.costs.remembered += 1
-                    self.costs.remembered_tokens += answer.prompt_tokens + answer.answer_tokens
+                    self.costs.remember(answer.prompt_tokens, answer.answer_tokens)
                     track.advance(1)
                     yield number, answer
                 else:
@@ -193,7 +173,8 @@ class Asker:
         before = self.costs.seconds
         try:
             while waiting or running:
-                while waiting and len(running) < self._concurrency:
+                self.costs.seconds = before + time.perf_counter() - begin
+                while waiting and len(running) < self._concurrency and self._in_time():
                     most = self._most(questions[waiting[0][0]])
                     if not self._affordable(most, sum(reserved for _, reserved, _ in running.values())):
                         break
@@ -287,6 +268,9 @@ class Asker:
     def _affordable(self, most: int, reserved: int) -> bool:
         spent = self.costs.prompt_tokens + self.costs.answer_tokens
         return not self._budget or spent + reserved + most <= self._budget
+
+    def _in_time(self) -> bool:
+        return not self._budget_seconds or self.costs.seconds < self._budget_seconds
 
     def _leave(self, threads: Sequence[threading.Thread]) -> None:
         deadline = time.monotonic() + _LEAVING

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import Artefact, making, open_artefact, sha256_of, write_json
@@ -74,6 +73,19 @@ class WriteSettings:
     teacher_model: str = setting("", help="the model's name at the endpoint; empty: the only one that it serves")
     key_env: str = setting("", help="environment variable that holds the endpoint's API key")
     budget_tokens: int = setting(0, help="most tokens that a run may ask of the teacher; 0: no bound", low=0)
+    budget_seconds: int = setting(
+        0,
+        help="longest time that a run may ask the teacher; what is under way then may still end; 0: no bound",
+        unit="s",
+        low=0,
+    )
+    prompt_price: float = setting(
+        0.0,
+        help="what a million tokens of prompts cost, in your currency; 0: not told, and no cost is counted",
+        low=0,
+        decides=False,
+    )
+    answer_price: float = setting(0.0, help="what a million tokens of answers cost, alike", low=0, decides=False)
     concurrency: int = setting(0, help="requests to the teacher at once; 0: 4 to an endpoint, 1 to a file", low=0)
     judge: bool = setting(False, help="the teacher judges every pair, and what it turns down is dropped")
     prompts: tuple[str, ...] = setting((), help="files of prompts (one a line, or JSONL) that the teacher answers")
@@ -83,6 +95,8 @@ class WriteSettings:
         unknown = [name for name in self.writers if name not in WRITERS]
         if unknown:
             raise ValueError(f"writers = {', '.join(unknown)}: known are {', '.join(WRITERS)}")
+        if not self.writers and not self.prompts:
+            raise ValueError(f"writers is empty, so nobody writes: name {' or '.join(WRITERS)}")
         asking = {"writers holds teacher": "teacher" in self.writers, "judge is true": self.judge}
         asking["prompts are given"] = bool(self.prompts)
         why = next((words for words, asked in asking.items() if asked), "")
@@ -156,11 +170,12 @@ class _Writing:
 
     def __init__(self, source: Artefact | None, settings: WriteSettings, home: Path, progress: Progress) -> None:
         from werkmeister.corpus.documents.stage import load_documents
+        from werkmeister.corpus.writing.choosing import choose
 
         self.settings, self.home, self.progress = settings, home, progress
         self.documents: list[tuple[Document, list[Passage]]] = list(load_documents(source)) if source else []
         self.passages = {passage.id: passage for _, passages in self.documents for passage in passages}
-        self.chosen = _choose([p for _, own in self.documents for p in own], settings.limit, settings.seed)
+        self.chosen = choose([p for _, own in self.documents for p in own], settings.limit, settings.seed)
         self.kept: list[Pair] = []
         self.dropped: list[DroppedPair] = []
         self.notes: list[str] = []
@@ -364,22 +379,12 @@ def _asker(settings: WriteSettings, policy: PolicySettings, expert: Path, home: 
         concurrency=settings.concurrency,
         progress=progress,
     )
-    return Asker(found, home, concurrency=settings.concurrency, budget_tokens=settings.budget_tokens, progress=progress)
-
-
-def _choose(passages: Sequence[Passage], limit: int, seed: int) -> list[Passage]:
-    """All passages, or `limit` of them: every document in turn gives one of its own at random, in document order."""
-    if not limit or limit >= len(passages):
-        return list(passages)
-    waiting: dict[str, list[Passage]] = {}
-    for passage in passages:
-        waiting.setdefault(passage.document, []).append(passage)
-    for name, own in waiting.items():
-        Random(f"{seed} limit {name}").shuffle(own)
-    names = sorted(waiting, key=lambda name: name_of([seed, name]))
-    taken: set[str] = set()
-    while len(taken) < limit:
-        for name in names:
-            if waiting[name] and len(taken) < limit:
-                taken.add(waiting[name].pop().id)
-    return [passage for passage in passages if passage.id in taken]
+    return Asker(
+        found,
+        home,
+        concurrency=settings.concurrency,
+        budget_tokens=settings.budget_tokens,
+        budget_seconds=settings.budget_seconds,
+        prices=(settings.prompt_price, settings.answer_price),
+        progress=progress,
+    )

@@ -171,7 +171,7 @@ class Teacher:
         if not_asked:
             say(
                 f"teacher: the budget is used up, and {not_asked:,} of {chosen:,} passages were not asked about; with "
-                "a larger write.budget_tokens the work goes on from here"
+                "a larger write.budget_tokens or write.budget_seconds the work goes on from here"
             )
         if failed:
             say(f"teacher: {failed:,} of {chosen:,} passages could not be asked about, since the engine failed on them")

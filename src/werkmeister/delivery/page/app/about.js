@@ -63,7 +63,8 @@ export async function replay(engine, golden, tell = () => {}) {
   const same = [];
   for (const { messages, answer, max_tokens } of golden) {
     let text = '';
-    const more = { temperature: 0, top_k: 1, samplers: ['top_k'], ...(max_tokens ? { max_tokens } : {}) };
+    // Recorded without a schema: what the model says by itself.
+    const more = { temperature: 0, top_k: 1, samplers: ['top_k'], response_format: undefined, ...(max_tokens ? { max_tokens } : {}) };
     await engine.answer(messages, { said: (piece) => (text += piece), bare: true, ...more });
     same.push(text === answer);
     tell(same.length);

@@ -8,6 +8,14 @@ const K1 = 1.2;
 const B = 0.75;
 const COMMON = 0.15;
 const MOST_TERMS = 24;
+const MOST_ROWS = 15000;
+const WHOLE_NAME = 0.1;
+const NAMES_SAY = 0.5;
+const CERTAIN = 0.95;
+const CONSTANT = 60;
+const EQUAL = 1e-6;
+const LEAST_CODE = 4;
+const NUMBERED = /[\p{L}\p{N}]+(?:[-_./+'’][\p{L}\p{N}]+)*/gu;
 const NAMING = 0.5;
 const LEAST_KNOWN = 2;
 const CANDIDATES = 100;
@@ -16,15 +24,15 @@ const FURTHER = new Set(['more', 'else', 'another', 'further', 'same', 'again', 
 const AT_ONCE = 200; // passages read before the page may breathe
 
 export class Library {
-  /** Read {documents, passages, bar, language, served, labels, refusals}; a promise, since many passages take a moment. */
+  /** Read {documents, passages, bar, off, language, served, labels, refusals}; a promise, since many passages take a moment. */
   static async read(held) {
     const made = new Library(held);
     await made.#index();
     return made;
   }
 
-  constructor({ documents, passages, bar, language, served, labels, refusals }) {
-    Object.assign(this, { documents, passages, bar, language, served, labels, refusals });
+  constructor({ documents, passages, bar, off, language, served, labels, refusals }) {
+    Object.assign(this, { documents, passages, bar, off, language, served, labels, refusals });
     this.postings = new Map(); // term → [passage, occurrences in the head, in the body, …]
     this.lengths = new Float64Array(passages.length);
     this.named = []; // the terms of what each document is called
@@ -83,27 +91,56 @@ export class Library {
     const asked = this.standalone(question, history);
     const hits = this.search(asked, Math.max(this.served, 3));
     const language = languageOf(question, this.language);
-    // A question in another language shares hardly a word with the documents: nothing is known against it by words.
-    const told = hits.some((hit) => language !== this.language || hit.coverage >= this.bar);
+    const told = this.off || hits.some((hit) => this.#passes(hit, asked));
     return { passages: told ? hits.slice(0, this.served).map((hit) => hit.passage) : [], language, told };
+  }
+
+  /** Whether a passage fits well enough to answer from: above the bar, and of the model that the question names. */
+  #passes({ number, passage, coverage }, question) {
+    const held = this.#held(number);
+    if (!this.#models(question).every((forms) => forms.some((form) => held.has(form)))) return false;
+    // A question in another language shares hardly a word with the documents: nothing is known against it by words.
+    return languageOf(question, this.language) !== (passage.language || this.language) || coverage >= this.bar;
+  }
+
+  /** The model numbers in a question: those that name a document, and those that no document has. */
+  #models(question) {
+    return codes(question).filter((forms) => this.names(forms.join(' ')).length || !forms.some((form) => this.#count(form)));
+  }
+
+  #held(number) {
+    const { headings, text, document } = this.passages[number];
+    return new Set([...terms(`${headings.join(' ')} ${text}`, this.split), ...this.named[document]]);
   }
 
   /** The passages for a question, best first: [{number, passage, coverage}]. */
   search(question, limit = 5) {
     const asked = this.termsOf(question);
     const weights = this.#weights(asked);
-    const found = this.#byWords(asked, Math.max(CANDIDATES, limit)).map((number) => ({
-      number,
-      passage: this.passages[number],
-      coverage: this.#coverage(number, weights),
-    }));
-    return found.sort((a, b) => b.coverage - a.coverage).slice(0, limit);
+    const found = this.#byWords(asked, Math.max(CANDIDATES, limit)).map((number) => {
+      const coverage = this.#coverage(number, weights);
+      return { number, passage: this.passages[number], coverage, ...this.#naming(number, weights, coverage) };
+    });
+    const byFit = ranks(found, (hit) => hit.fit);
+    const byName = ranks(found, (hit) => hit.named);
+    const sum = (hit) => 1 / (CONSTANT + byFit.get(hit)) + NAMES_SAY / (CONSTANT + byName.get(hit));
+    const order = [...found].sort((a, b) => byFit.get(a) - byFit.get(b)).sort((a, b) => sum(b) - sum(a));
+    // All that was asked stands there word for word: the name has a say among equals alone.
+    if (found.some((hit) => hit.coverage >= CERTAIN)) order.sort((a, b) => byFit.get(a) - byFit.get(b));
+    return order.slice(0, limit).map(({ number, passage, coverage }) => ({ number, passage, coverage }));
+  }
+
+  /** How well a passage fits, and how well the question names its document. */
+  #naming(number, weights, coverage) {
+    const named = new Set(this.named[this.passages[number].document]);
+    const given = [...named].filter((term) => weights.has(term));
+    const whole = (WHOLE_NAME * given.length) / (named.size || 1);
+    return { fit: coverage + whole, named: given.reduce((sum, term) => sum + weights.get(term), 0) * (1 + whole) };
   }
 
   /** The share of the question's words in a passage, each weighed by how rare it is. */
   #coverage(number, weights) {
-    const { headings, text, document } = this.passages[number];
-    const held = new Set([...terms(`${headings.join(' ')} ${text}`, this.split), ...this.named[document]]);
+    const held = this.#held(number);
     let whole = 0;
     let covered = 0;
     for (const [term, weight] of weights) {
@@ -145,7 +182,14 @@ export class Library {
   #worthAsking(asked) {
     const held = asked.filter((term) => this.#count(term) > 0).sort((a, b) => this.#count(a) - this.#count(b));
     const rare = held.filter((term) => this.#count(term) <= Math.max(COMMON * this.passages.length, 20));
-    return (rare.length ? rare : held.slice(0, 2)).slice(0, MOST_TERMS);
+    const chosen = [];
+    let rows = 0;
+    for (const term of (rare.length ? rare : held.slice(0, 2)).slice(0, MOST_TERMS)) {
+      rows += this.#count(term);
+      if (chosen.length >= 2 && rows > MOST_ROWS) break;
+      chosen.push(term);
+    }
+    return chosen;
   }
 
   /** The words of a text that name a document: most documents that hold them have them in their title. */
@@ -184,6 +228,24 @@ export class Library {
   refusal(language) {
     return this.refusals[language] ?? this.refusals.en;
   }
+}
+
+/** The model numbers in a question, each in the forms in which a document may have it. */
+function codes(question) {
+  const isCode = (word) => [...word].length >= LEAST_CODE && /^\p{L}/u.test(word) && /\p{Nd}/u.test(word);
+  return (question.match(NUMBERED) ?? []).map((run) => words(run).filter(isCode)).filter((forms) => forms.length);
+}
+
+/** The rank of each hit by falling score, counted from 1; hits of equal score share the best rank of theirs. */
+function ranks(hits, score) {
+  const found = new Map();
+  let rank = 0;
+  let last = 0;
+  for (const [place, hit] of [...hits].sort((a, b) => score(b) - score(a)).entries()) {
+    if (!place || score(hit) < last - EQUAL) [rank, last] = [place + 1, score(hit)];
+    found.set(hit, rank);
+  }
+  return found;
 }
 
 /** A passage as a model is given it: title and headings on one line, then the text. */

@@ -1,4 +1,5 @@
 // The engine in this tab: llama.cpp as WebAssembly (wllama) on the expert's own model file.
+import { cite } from './citing.js';
 import { EngineFailure } from './gateway.js';
 import { Library } from './library.js';
 import { bring, stored } from './storage.js';
@@ -88,8 +89,14 @@ export class LocalEngine {
       return { route: 'local', finish: 'stop' };
     }
     const asked = { role: 'user', content: this.library.openBook(question, passages, language) };
-    const facts = await this.#answer([...history, asked], { signal, said, ...more });
-    return { ...facts, passages: passages.map(({ id, place, text }) => ({ id, place, text })) };
+    let text = '';
+    const heard = (piece) => {
+      text += piece;
+      said(piece);
+    };
+    const facts = await this.#answer([...history, asked], { signal, said: heard, ...more });
+    const citations = cite(text, passages, question, Object.values(this.library.refusals));
+    return { ...facts, citations, passages: passages.map(({ id, place, text: held }) => ({ id, place, text: held })) };
   }
 
   async #answer(messages, { signal, said, ...more }) {

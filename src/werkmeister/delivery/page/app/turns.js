@@ -54,10 +54,10 @@ function marked({ text, ranges = [] }) {
   const nodes = [];
   let at = 0;
   for (const [start, end] of ranges) {
-    nodes.push(text.slice(at, start), make('mark', {}, [text.slice(start, end)]));
+    nodes.push(characters(text, at, start), make('mark', {}, [characters(text, start, end)]));
     at = end;
   }
-  return [...nodes, text.slice(at)];
+  return [...nodes, characters(text, at)];
 }
 
 /** The sources that an answer's facts tell of: the passages that it cites, else those that it was given.
@@ -82,9 +82,10 @@ export function sourcesOf({ citations = [], passages = [] }) {
 }
 
 function rangeOf({ start, end, quote }, text) {
-  const from = start ?? (quote ? text.indexOf(quote) : -1);
-  const to = end ?? from + (quote?.length ?? 0);
-  return from >= 0 && to > from && to <= text.length ? [from, to] : null;
+  const at = quote ? text.indexOf(quote) : -1;
+  const from = start ?? (at < 0 ? -1 : [...text.slice(0, at)].length);
+  const to = end ?? from + [...(quote ?? '')].length;
+  return from >= 0 && to > from && to <= [...text].length ? [from, to] : null;
 }
 
 function merged(ranges) {

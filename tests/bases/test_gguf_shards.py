@@ -6,8 +6,8 @@ import pytest
 from gguf import GGUFReader
 
 from werkmeister.bases.gguf_header import read_gguf_header
+from werkmeister.bases.gguf_shards import write_shards
 from werkmeister.chat import Message
-from werkmeister.delivery.browser_shards import write_shards
 from werkmeister.engines.engine import Sampling
 from werkmeister.engines.llama import LlamaEngine
 from werkmeister.errors import BaseModelError

@@ -1,4 +1,4 @@
-"""The GGUF container as it is written: a stream, tensor by tensor. `bases.gguf_header` reads it.
+"""The GGUF container as it is written: a stream, tensor by tensor. `gguf_header` reads it.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from werkmeister.bases.gguf_file import encode, file_size, write_gguf
 from werkmeister.bases.gguf_header import Tensor, decode, read_gguf_header
-from werkmeister.building.gguf_file import encode, file_size, write_gguf
 from werkmeister.errors import BaseModelError
 
 VALUES = st.one_of(

@@ -1,28 +1,25 @@
-"""Splits a GGUF file into shards as llama.cpp reads them: a browser takes no file over 2 GB into memory at once.
+"""Splits a GGUF file into shards as llama.cpp reads them: a browser takes no file over 2 GB into memory at once, and
+neither do some hosts and file systems.
 
 Every shard is a GGUF of its own with three keys: `split.no`, `split.count` and `split.tensors.count`. The first holds
-the model's metadata beside its tensors. Source of the layout: llama.cpp's gguf-split.
+the model's metadata beside its tensors, and is the one that is opened. Source of the layout: llama.cpp's gguf-split.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from werkmeister.bases.gguf_header import (
-    MAGIC,
-    GgufHeader,
-    Tensor,
-    alignment_of,
-    padded,
-    read_gguf_header,
-    type_number,
-)
-from werkmeister.progress import Progress
+from werkmeister.bases.gguf_file import write_gguf
+from werkmeister.bases.gguf_header import GgufHeader, Tensor, alignment_of, padded, read_gguf_header
+from werkmeister.progress import Progress, Track
 
-_VERSION = 3
+LARGEST = 2_000_000_000
+"""Bytes of a file that every target takes: a larger one is split where it is shipped."""
+
 _UINT16, _INT32 = 2, 5
 _CHUNK = 4 << 20
 
@@ -45,9 +42,7 @@ def write_shards(model: Path, folder: Path, stem: str, size: int, progress: Prog
                 "split.count": struct.pack("<IH", _UINT16, len(parts)),
                 "split.tensors.count": struct.pack("<Ii", _INT32, len(header.tensors)),
             }
-            with path.open("wb") as file:
-                for written in _write(file, source, header, raw, part):
-                    bar.advance(written)
+            write_gguf(path, raw, part, partial(_copied, source, header, bar))
     return paths
 
 
@@ -69,32 +64,12 @@ def _alignment(header: GgufHeader) -> dict[str, bytes]:
     return {key: header.raw[key]} if key in header.raw else {}
 
 
-def _write(
-    file: BinaryIO, source: BinaryIO, header: GgufHeader, raw: Mapping[str, bytes], tensors: Sequence[Tensor]
-) -> Iterator[int]:
-    """Write one shard; yields the number of bytes of each piece of tensor data that was copied."""
-    alignment = alignment_of(header.raw)
-    file.write(MAGIC + struct.pack("<IQQ", _VERSION, len(tensors), len(raw)))
-    for key, value in raw.items():
-        file.write(_text(key) + value)
-    offset = 0
-    for tensor in tensors:
-        shape = tuple(reversed(tensor.shape))
-        file.write(_text(tensor.name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
-        file.write(struct.pack("<IQ", type_number(tensor.type), offset))
-        offset += padded(tensor.size, alignment)
-    for tensor in tensors:
-        file.write(bytes(padded(file.tell(), alignment) - file.tell()))
-        source.seek(header.offsets[tensor.name])
-        left = tensor.size
-        while left:
-            piece = source.read(min(_CHUNK, left))
-            file.write(piece)
-            left -= len(piece)
-            yield len(piece)
-    file.write(bytes(padded(file.tell(), alignment) - file.tell()))
-
-
-def _text(text: str) -> bytes:
-    data = text.encode("utf-8")
-    return struct.pack("<Q", len(data)) + data
+def _copied(source: BinaryIO, header: GgufHeader, bar: Track, tensor: Tensor) -> Iterator[bytes]:
+    """The bytes of a tensor as they stand in the file."""
+    source.seek(header.offsets[tensor.name])
+    left = tensor.size
+    while left:
+        piece = source.read(min(_CHUNK, left))
+        yield piece
+        bar.advance(len(piece))
+        left -= len(piece)
