@@ -89,14 +89,22 @@ def show_check(found: dict[str, Any]) -> None:
         training = found["training"]
         rows += [
             ("training", training["words"]),
-            ("memory", f"about {in_words(training['memory'])} (estimated)"),
-            ("time", f"about {_minutes(training['seconds'])} of training (estimated)"),
+            ("memory", _memory(training)),
+            ("time", f"about {_minutes(training['seconds'])} of training where nothing else runs (estimated)"),
             ("disk", f"about {in_words(found['disk']['needed'])} of {in_words(found['disk']['free'])} free"),
         ]
     rows += [(step["stage"], step["reason"] or "up to date") for step in found["plan"]]
     rows += [("note", note) for note in found["notes"]] + [("PROBLEM", problem) for problem in found["problems"]]
     show_table(("", found["expert"]), rows)
     print("Not ready." if found["problems"] else f"Next: werkmeister build {found['expert']}")
+
+
+def _memory(training: dict[str, Any]) -> str:
+    plan = training["plan"]
+    if plan is None:
+        return f"about {in_words(training['memory'])} (estimated)"
+    loaded, most, exam = (in_words(plan[name]) for name in ("loaded", "training", "evaluation"))
+    return f"on the GPU about {loaded} loaded, {most} in training, {exam} in evaluation (estimated)"
 
 
 def _base_facts(settings: Settings, base: Base | None) -> dict[str, Any]:
@@ -248,7 +256,7 @@ def _learnt_share(examples: Sequence[Example]) -> float:
 
 def _disk(settings: Settings, base: Base, training: float) -> dict[str, float]:
     export = settings.table("export")
-    files = sum(base.parameters * _BYTES_A_WEIGHT.get(name, 1.1) for name in export.files)
+    files = sum(base.parameters * _BYTES_A_WEIGHT.get(name, 1.1) for name in export.kinds)
     proof = 2.0 * base.parameters  # The base in 16 bits, against which the export proves the adapter.
     return {"needed": files + proof + training, "free": free_disk(artefacts_of(settings.folder))}
 
@@ -262,6 +270,11 @@ def _judge(found: dict[str, Any], settings: Settings, memory_free: int) -> None:
         found["problems"].append(
             f"training needs about {in_words(training['memory'])} of memory and {in_words(memory_free)} are free; "
             "set train.micro_batch = 1 or choose a smaller base"
+        )
+    if training["plan"] and not training["plan"]["fits"]:
+        found["problems"].append(
+            f"training needs about {in_words(training['memory'])} of the GPU's memory, more than it has free or "
+            "train.memory allows; set dataset.max_length, so that long examples are left out, or choose a smaller base"
         )
     if found["disk"]["needed"] > found["disk"]["free"]:
         folder: Path = settings.folder

@@ -198,10 +198,10 @@ def _require_needed(settings: Settings, stage: str) -> None:
 def estimate_training_of(
     settings: Settings, base: Base, *, tokens: int, longest: int, learnt_share: float, train: int
 ) -> dict[str, Any]:
-    """What training will take: the fields of `building.estimate.Estimate`, and `words` and `device` of the recipe.
+    """What training will take: fields of `building.estimate.Estimate`, and `words`, `device` and `plan` of the recipe.
 
-    `train` counts its examples and `tokens` their tokens, `longest` is the longest example's, `learnt_share` the share
-    of the text that is learnt.
+    `plan` is the memory plan of a GPU (`memory` is then the card's), None on a CPU. `train` counts examples, `tokens`
+    theirs, `longest` the longest's, `learnt_share` is the share of the text that is learnt.
     """
     from werkmeister.bases.shape import shape_of_folder
     from werkmeister.building.estimate import estimate_training, matmul_rate
@@ -226,7 +226,9 @@ def estimate_training_of(
         learnt_share=learnt_share,
         rate=matmul_rate(recipe.compute, shape.width),
     )
-    return {"words": recipe.words(), "device": recipe.device} | asdict(estimate)
+    plan = asdict(recipe.plan) if recipe.plan else None
+    found = asdict(estimate) | ({"memory": plan["training"]} if plan else {})
+    return found | {"words": recipe.words(), "device": recipe.device, "plan": plan}
 
 
 def _costly(settings: Settings, stage: str) -> bool:
@@ -337,8 +339,8 @@ def _run_write(settings: Settings, base: Base, progress: Progress, finish: bool)
 
 def _run_dataset(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
     def seconds(tokens: int, longest: int, learnt_share: float, train: int) -> float:
-        told: dict[str, Any] = {"tokens": tokens, "longest": longest, "learnt_share": learnt_share, "train": train}
-        return float(estimate_training_of(settings, base, **told)["seconds"])
+        told = {"tokens": tokens, "longest": longest, "train": train}
+        return float(estimate_training_of(settings, base, learnt_share=learnt_share, **told)["seconds"])
 
     return dataset_stage.dataset(
         settings.folder,
@@ -376,16 +378,9 @@ def _run_export(settings: Settings, base: Base, progress: Progress, finish: bool
 
 
 def _run_exam(settings: Settings, base: Base, progress: Progress, finish: bool) -> Artefact:
-    home = artefacts_of(settings.folder)
-    return exam_stage.exam(
-        home / "dataset",
-        home / "train",
-        home / "export",
-        home / "exam",
-        settings.table("exam"),
-        expert=settings.folder,
-        progress=progress,
-    )
+    home, chosen = artefacts_of(settings.folder), settings.table("exam")
+    data, trained, exported = (home / stage for stage in ("dataset", "train", "export"))
+    return exam_stage.exam(data, trained, exported, home / "exam", chosen, expert=settings.folder, progress=progress)
 
 
 _RUNNERS: Mapping[str, Callable[[Settings, Any, Progress, bool], Artefact]] = {

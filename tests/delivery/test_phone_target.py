@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from werkmeister.bases.templates import CHATML, GEMMA, render
 from werkmeister.cli import main
 from werkmeister.delivery import litert
+from werkmeister.delivery.bundle import place_order
 from werkmeister.delivery.litert_script import FLATTEN
-from werkmeister.delivery.phone_target import CONTEXT
+from werkmeister.delivery.phone_target import CONTEXT, phone_bundle
 from werkmeister.delivery.verification import verify_bundle
 from werkmeister.engines.golden import read_golden
 from werkmeister.errors import EngineError, MachineError, ParityError
@@ -83,6 +84,18 @@ def test_verify_asks_both_models_and_compares_with_what_each_said_at_export(buil
     other = verify_bundle(made.path, python=stand_in(wrong=2))
     assert len(other.differences) == 1
     assert "'other'" in other.differences[0]
+
+
+def test_a_gguf_over_the_limit_is_split_and_asked_from_its_first_file(built, tmp_path, stand_in):
+    python = stand_in()
+    made = phone_bundle(place_order(built), tmp_path / "phone", python, largest=40_000)
+    first = f"model-Q8_0-00001-of-{made.shards:05}.gguf"
+    assert made.shards > 1 and first in made.files and "model-Q8_0.gguf" not in made.files
+    assert f"| `{first}` | llama.cpp on a phone. It is the first of {made.shards} files" in (
+        made.path / "README.md"
+    ).read_text("utf-8")
+    found = verify_bundle(made.path, python=python)
+    assert found.golden >= 6 and found.differences == ()
 
 
 def test_without_litert_verify_says_that_its_model_was_not_asked(built, tmp_path, stand_in, monkeypatch):

@@ -11,7 +11,8 @@ from werkmeister.bases.gguf_header import read_gguf_header
 from werkmeister.cli import main
 from werkmeister.consulting.expert import AskSettings, ask, open_expert
 from werkmeister.delivery.browser import browser_bundle
-from werkmeister.delivery.bundle import names_in
+from werkmeister.delivery.bundle import names_in, place_order
+from werkmeister.delivery.gguf_target import gguf_bundle
 from werkmeister.delivery.verification import verify_bundle
 from werkmeister.engines.golden import read_golden
 from werkmeister.errors import ArtefactError, DataError, ParityError
@@ -99,6 +100,31 @@ def test_a_model_in_shards_is_asked_as_a_whole(built, tmp_path):
     found = verify_bundle(made.path)
     assert found.golden >= 3
     assert found.differences == ()
+
+
+def test_a_model_over_the_limit_is_split_and_llama_cpp_opens_the_first_file(built, tmp_path):
+    made = gguf_bundle(place_order(built), tmp_path / "gguf", largest=40_000)
+    names = [f"model-Q8_0-{number:05}-of-{made.shards:05}.gguf" for number in range(1, made.shards + 1)]
+    assert made.shards > 1 and made.model == names[0]
+    assert set(names) <= set(made.files) and "model-Q8_0.gguf" not in made.files
+    assert f"in {made.shards} files" in made.words()
+    text = (made.path / "README.md").read_text("utf-8")
+    assert f"llama-server -m {names[0]}" in text and f"first of {made.shards} files" in text
+    found = verify_bundle(made.path)
+    assert found.golden >= 3 and found.differences == ()
+    (made.path / names[-1]).unlink()
+    with pytest.raises(ArtefactError) as caught:
+        verify_bundle(made.path)
+    assert caught.value.problems == (f"{names[-1]} is missing",)
+
+
+def test_a_model_of_just_the_limit_stays_one_file_with_the_hash_of_the_export(built, tmp_path):
+    size = (built / "artefacts/export/model-Q8_0.gguf").stat().st_size
+    made = gguf_bundle(place_order(built), tmp_path / "gguf", largest=size)
+    assert made.shards == 1
+    listed, known = read(made.path / "bundle.json")["outputs"], manifest_of(built)["outputs"]
+    assert listed["model-Q8_0.gguf"]["sha256"] == known["model-Q8_0.gguf"]["sha256"]
+    assert "keep them together" not in (made.path / "README.md").read_text("utf-8")
 
 
 def copied(bundle, folder):

@@ -1,6 +1,7 @@
 """Which file is chosen, and why: on answers whose outcome is known by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -88,9 +89,15 @@ def test_the_table_tells_what_was_measured_and_what_was_not(exported):
     assert small["joules an answer"] == small["prompt tokens/s"] == small["peak memory"] == "not measured"
 
 
+@pytest.mark.parametrize(("joules", "told"), [(0.456, "0.46"), (7.25, "7.2"), (123.4, "123"), (1234.0, "1234")])
+def test_joules_stand_there_as_a_plain_number(exported, joules, told):
+    columns, rows = decision_table(decide([replace(sat("F16", 40), joules=joules)], MARKS["exact"], exported, 0.02, 0))
+    assert dict(zip(columns, rows[0], strict=True))["joules an answer"] == told
+
+
 def test_the_picture_shows_each_file_at_its_size(exported):
     drawn = decision_picture(chosen(exported, F16=40, Q4_0=80), "score")
-    assert all(name in drawn for name in ("F16", "Q4_0", "size in MB", "90 %"))
+    assert all(name in drawn for name in (">F16 ✓<", ">Q4_0<", "size in MB", "90 %"))
 
 
 def test_the_exam_decides_for_who_serves_and_an_older_exam_does_not(tmp_path, scripted):  # noqa: F811

@@ -1,11 +1,13 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.test_energy import zone
 from werkmeister.chat import Example, conversation
 from werkmeister.engines.engine import Sampling
 from werkmeister.engines.scripted import ScriptedEngine
@@ -46,6 +48,30 @@ def test_a_process_of_its_own_gives_the_same_answers_and_its_own_peak_of_memory(
     here = sit_exam(from_function("callable", ANSWERS.__getitem__), EXAMPLES, MARKS["exact"])
     assert [a.mark for a in sitting.answered] == [a.mark for a in here.answered]
     assert 1_000_000 < sitting.peak_memory < 300_000_000, "the parent's memory must not count"
+
+
+def test_the_energy_of_an_answer_is_what_the_processors_took_meanwhile_over_the_answers(tmp_path):
+    counter = zone(tmp_path, "intel-rapl:0", "package-0", 0, most=10**15)
+    told, done = [0], threading.Event()
+
+    def count():
+        while not done.wait(0.01):
+            told[0] += 1_000_000
+            whole = tmp_path / "new"
+            whole.write_text(f"{told[0]}\n")
+            whole.replace(counter)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        job = scripted(seconds_a_token=0.02)
+        sitting = sit_apart(job, PROMPTS, EXAMPLES, MARKS["exact"], tmp_path / "sat", powercap=tmp_path)
+    finally:
+        done.set()
+        thread.join()
+    assert 0 < sitting.joules * len(EXAMPLES) < told[0] / 1e6
+    unread = sit_apart(scripted(), PROMPTS, EXAMPLES, MARKS["exact"], tmp_path / "other", powercap=tmp_path / "none")
+    assert unread.joules is None
 
 
 def test_an_exam_that_was_killed_asks_nothing_twice(tmp_path):

@@ -20,6 +20,7 @@ GROUND = (
         "config",
         "drawing",
         "scale",
+        "energy",
         "served",
     ),
 )

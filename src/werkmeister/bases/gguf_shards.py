@@ -18,7 +18,8 @@ from werkmeister.bases.gguf_header import GgufHeader, Tensor, alignment_of, padd
 from werkmeister.progress import Progress, Track
 
 LARGEST = 2_000_000_000
-"""Bytes of a file that every target takes: a larger one is split where it is shipped."""
+"""Bytes of a model file that every place takes: a larger one is split where the runtime opens shards. The metadata of
+the first shard comes on top, and leaves it below 2 GiB."""
 
 _UINT16, _INT32 = 2, 5
 _CHUNK = 4 << 20

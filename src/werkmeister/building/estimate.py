@@ -83,7 +83,10 @@ def training_disk(adapter: int, *, tokenizer: Path | None = None) -> int:
 
 
 def matmul_rate(compute: str, width: int) -> float:
-    """FLOP/s of products (512 × width) · (width × width) in the given precision, probed for about half a second."""
+    """FLOP/s of products (512 × width) · (width × width) in the given precision, probed for about half a second.
+
+    On a CPU the seconds are those of the processor, a thread: what else runs on the machine now does not count.
+    """
     import torch
 
     from werkmeister.building.recipe import torch_dtype
@@ -93,10 +96,13 @@ def matmul_rate(compute: str, width: int) -> float:
     b = torch.randn(width, width, device=device).to(torch_dtype(compute))
     for _ in range(3):
         c = a @ b
-    count, begin = 0, time.perf_counter()
+    count, begin, worked = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begin < 0.5:
         for _ in range(10):
             c = a @ b
         float(c[0, 0])  # Waits for the device.
         count += 10
-    return count * 2 * 512 * width * width / (time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    if device == "cpu":
+        seconds = min(seconds, max(1e-9, (time.process_time() - worked) / torch.get_num_threads()))
+    return count * 2 * 512 * width * width / seconds

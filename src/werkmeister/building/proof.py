@@ -71,6 +71,7 @@ def prove(
     """
     proof, laid_over = draft.scratch / PROOF, draft.path / ADAPTER
     asked: dict[str, Any] = {"context_length": work.base.context_length, "stop": work.base.stop}
+    asked["template"] = work.base.template
     context = work.context_length
     found: dict[str, Any] = {}
     with _refused_files_go(*(draft.path / model_file(kind) for kind in kinds), proof, laid_over):

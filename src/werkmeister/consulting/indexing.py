@@ -15,6 +15,7 @@ from werkmeister.config import as_json, setting
 from werkmeister.consulting.embedding import CHOICES, Embedder, installed, open_embedder
 from werkmeister.consulting.library_file import LIBRARY, add_meta, add_vectors, by_document, write_library
 from werkmeister.consulting.naming import name_of
+from werkmeister.consulting.neighbours import write_neighbours
 from werkmeister.consulting.vectors import Gathered, parts
 from werkmeister.memory import Memory
 from werkmeister.passage import Passage, read_passages
@@ -64,7 +65,8 @@ def index(
     progress: Progress,
     embedder: Embedder | None = None,
 ) -> Artefact:
-    """Make the artefact of kind "index" from a documents artefact: library.sqlite.
+    """Make the artefact of kind "index" from a documents artefact: library.sqlite, and neighbours.usearch beside it
+    where there are very many vectors.
 
     Vectors are remembered below `home` by text and model, so that only changed documents are embedded anew; the words
     are indexed again each time, which is fast. `embedder` stands in for the model that the settings choose. Raises
@@ -85,6 +87,7 @@ def index(
         if embedder is not None:
             gathered, remembered = embed_passages(passages, embedder, home, progress)
             add_vectors(path, gathered, embedder.key, embedder.width)
+            write_neighbours(path, gathered.bodies, progress)
         elif settings.embedding == "auto":
             progress.say(
                 "no embedding model is installed: passages are found by words alone, and a German question finds no "

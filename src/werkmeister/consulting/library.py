@@ -93,9 +93,10 @@ class SqliteLibrary:
                     f"{path} has the vectors of {meta.get('embedder', 'no model')}, not of {embedder.key}",
                     hint="make it again: werkmeister index EXPERT",
                 )
+            from werkmeister.consulting.neighbours import open_neighbours
             from werkmeister.consulting.vectors import Vectors
 
-            self.vectors = Vectors(self._connection, meta["width"])
+            self.vectors = Vectors(self._connection, meta["width"], neighbours=open_neighbours(path))
 
     def find(self, question: str, history: Conversation = (), *, documents: Collection[str] = ()) -> Finding:
         """What a question is answered from: the best passages (of these `documents`, where some are named), or none
@@ -128,7 +129,7 @@ class SqliteLibrary:
         by_words = self.by_words(list(asked), depth, ranges)
         rankings = [ranks((number, self._fit(number, asked)) for number in by_words)]
         weights = [self.weights[0]]
-        scores = self._scores(question, ranges, self._subject(by_words, asked))
+        scores = self._scores(question, ranges, self._subject(by_words, asked), by_words)
         if scores is not None:
             from werkmeister.consulting.vectors import nearest
 
@@ -208,7 +209,11 @@ class SqliteLibrary:
         return found
 
     def _scores(
-        self, question: str, ranges: Sequence[tuple[int, int]] | None, subject: Collection[str]
+        self,
+        question: str,
+        ranges: Sequence[tuple[int, int]] | None,
+        subject: Collection[str],
+        also: Sequence[int],
     ) -> NDArray[Any] | None:
         """How well every passage fits a question by meaning; None without vectors.
 
@@ -223,11 +228,11 @@ class SqliteLibrary:
         )
         if bare == question:
             (whole,) = self.embedder.questions([question])
-            return self.vectors.scores(whole, whole, _UNNAMED, ranges)
+            return self.vectors.scores(whole, whole, _UNNAMED, ranges, also)
         # In another language than the documents' a name shares but some of its words with theirs: "Wassersensor 6".
         naming = named if language_of(question, self.language) == self.language else question
         body, name = self.embedder.questions([bare, naming])
-        return self.vectors.scores(body, name, _NAMED, ranges)
+        return self.vectors.scores(body, name, _NAMED, ranges, also)
 
     def _lifts(self, language: str) -> NDArray[Any]:
         """What passages in another language than the question's lose for it alone: without this, what is in its own

@@ -6,7 +6,7 @@ vector for both, the name drowns what a passage says.
 
 SQLite extensions such as sqlite-vec cannot be loaded by every Python (many are built without), so the vectors lie in
 the library's file as blocks of 16-bit floats and are multiplied by numpy: fast up to some hundreds of thousands of
-passages (EXPERIMENTS.md).
+passages (EXPERIMENTS.md). Above that an approximate index (`neighbours`) says which of them are.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.consulting.naming import is_bare
+from werkmeister.consulting.neighbours import NEIGHBOURS
+from werkmeister.errors import ArtefactError
 from werkmeister.passage import Passage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from werkmeister.consulting.embedding import Matrix
+    from werkmeister.consulting.neighbours import Neighbours
 
 _BLOCK = 4096  # vectors a row of the file
 _LONGEST = 800  # characters of a part
@@ -32,6 +35,8 @@ COARSE_FROM = 60_000
 _DIRECTIONS = 64
 _SAMPLE = 20_000
 _REFINED = 500  # passages compared exactly after that
+_NEAR = 1000  # vectors that the approximate index is asked for
+_UNSEEN = -8.0  # score of a passage that it did not bring: below all others
 
 
 def code_of(language: str) -> int:
@@ -105,10 +110,17 @@ class Vectors:
     """The vectors of a library in memory: 4 · width bytes for each part that differs.
 
     With more than `coarse_from` of them, all are first compared in the 64 directions in which they differ most, and the
-    best passages then exactly: a fifth of the time, and half the memory (16-bit floats).
+    best passages then exactly: a fifth of the time, and half the memory (16-bit floats). Where there are `neighbours`,
+    only what they name, and what `also` names, is compared.
     """
 
-    def __init__(self, connection: sqlite3.Connection, width: int, coarse_from: int = COARSE_FROM) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        width: int,
+        coarse_from: int = COARSE_FROM,
+        neighbours: Neighbours | None = None,
+    ) -> None:
         import numpy as np
 
         self.of_part, self.starts, self.document, bare = (
@@ -119,9 +131,15 @@ class Vectors:
         self.bare: NDArray[Any] = bare.astype(bool)
         self.hidden = np.where(self.bare, np.float32(-4), np.float32(0))
         self.names = _matrix(connection, "name", width, np.float32)
-        large = int(self.of_part.max(initial=-1)) >= coarse_from
+        large = neighbours is not None or int(self.of_part.max(initial=-1)) >= coarse_from
         self.bodies = _matrix(connection, "body", width, np.float16 if large else np.float32)
-        self.coarse = _Coarse(self.bodies) if large else None
+        if neighbours is not None and neighbours.count != len(self.bodies):
+            raise ArtefactError(
+                f"{NEIGHBOURS} has {neighbours.count:,} vectors and the library {len(self.bodies):,}",
+                hint="make the index again: werkmeister index EXPERT --again",
+            )
+        self.near = _Near(neighbours, self.of_part, self.counts) if neighbours is not None else None
+        self.coarse = _Coarse(self.bodies) if large and neighbours is None else None
 
     def scores(
         self,
@@ -129,14 +147,30 @@ class Vectors:
         naming: NDArray[Any],
         weight: float,
         ranges: Sequence[tuple[int, int]] | None = None,
+        also: Sequence[int] = (),
     ) -> NDArray[Any]:
         """How well each passage fits: the best of its parts against `question`, and `weight` times its document's name
         against `naming`, as a weighted mean (-1 to 1). A bare passage comes last, lower than any other.
 
-        `ranges` are the (first, count) of the passages that count; the scores of others may be rough.
+        `ranges` are the (first, count) of the passages that count; the scores of others may be rough, and lower than
+        any where there are `neighbours`: those give the candidates, which with `also` are compared exactly. Within
+        `ranges` all are.
         """
         import numpy as np
 
+        if self.near is not None:
+            named = (self.names @ naming)[self.document] * weight
+            if ranges is None:
+                bound = self.near.bound(question, len(self.starts)) + named + self.hidden * (1 + weight)
+                near = [number for number, _ in nearest(bound, _REFINED)]
+                chosen = np.unique(np.array([*near, *also], dtype=np.int64))
+            else:
+                chosen = _within(ranges)
+            seen: NDArray[Any] = np.full(len(self.starts), _UNSEEN, dtype=np.float32)
+            for first in range(0, len(chosen), _BLOCK):
+                some = chosen[first : first + _BLOCK]
+                seen[some] = (self._exact(some, question) + named[some]) / (1 + weight) + self.hidden[some]
+            return seen
         similar = self.bodies @ question if self.coarse is None else self.coarse.similar(question)
         best = np.maximum.reduceat(similar[self.of_part], self.starts)
         named = (self.names @ naming)[self.document]
@@ -155,6 +189,29 @@ class Vectors:
         places = np.repeat(self.starts[chosen] - begins, counts) + np.arange(counts.sum())
         similar = self.bodies[self.of_part[places]].astype(np.float32) @ question
         found: NDArray[Any] = np.maximum.reduceat(similar, begins)
+        return found
+
+
+class _Near:
+    """From the nearest vectors to the passages that have them."""
+
+    def __init__(self, neighbours: Neighbours, of_part: NDArray[Any], counts: NDArray[Any]) -> None:
+        import numpy as np
+
+        self.neighbours = neighbours
+        by_vector = np.argsort(of_part, kind="stable")
+        self.passages: NDArray[Any] = np.repeat(np.arange(len(counts)), counts)[by_vector]
+        self.starts: NDArray[Any] = np.searchsorted(of_part[by_vector], np.arange(neighbours.count + 1))
+
+    def bound(self, question: NDArray[Any], passages: int) -> NDArray[Any]:
+        """The dot product of each passage's best part; where none is among the nearest, that of the last of these,
+        which no such part exceeds: so a passage whose document is named can still come first."""
+        import numpy as np
+
+        numbers, similar = self.neighbours.near(question, _NEAR)
+        found: NDArray[Any] = np.full(passages, similar.min(initial=1.0), dtype=np.float32)
+        for number, one in zip(numbers[::-1], similar[::-1], strict=True):
+            found[self.passages[self.starts[number] : self.starts[number + 1]]] = one
         return found
 
 
@@ -190,7 +247,7 @@ def nearest(
 
     numbers = None
     if ranges is not None:
-        numbers = np.concatenate([np.arange(first, first + count) for first, count in ranges] or [np.arange(0)])
+        numbers = _within(ranges)
         scores = scores[numbers]
     limit = min(limit, len(scores))
     if limit <= 0:
@@ -199,6 +256,13 @@ def nearest(
     best = best[np.lexsort((best, -scores[best]))]
     found = best if numbers is None else numbers[best]
     return [(int(number), float(score)) for number, score in zip(found, scores[best], strict=True)]
+
+
+def _within(ranges: Sequence[tuple[int, int]]) -> NDArray[Any]:
+    """The numbers in some ranges."""
+    import numpy as np
+
+    return np.concatenate([np.arange(first, first + count) for first, count in ranges] or [np.arange(0)])
 
 
 def _matrix(connection: sqlite3.Connection, kind: str, width: int, numbers: type[Any]) -> Matrix:

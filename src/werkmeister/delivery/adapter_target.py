@@ -11,6 +11,7 @@ from werkmeister.artefact import open_artefact
 from werkmeister.delivery.bundle import (
     LICENCES,
     README,
+    TEMPLATE,
     Bundle,
     Order,
     base_licence,
@@ -34,7 +35,8 @@ What was learnt, without the base. It belongs to exactly one base, {base}:
 
 {files}
 
-- `adapter.gguf` for llama.cpp: `llama-server -m BASE.gguf --lora adapter.gguf -c {context} --jinja`
+- `adapter.gguf` for llama.cpp:
+  `llama-server -m BASE.gguf --lora adapter.gguf -c {context} --jinja --chat-template-file chat_template.jinja`
 - `adapter/` for PEFT: `PeftModel.from_pretrained(base, "adapter")`
 
 `werkmeister verify . --base BASE.gguf` checks that the base is the one above, and asks the golden prompts again.
@@ -61,6 +63,8 @@ def adapter_bundle(order: Order, output: Path) -> Bundle:
         golden = golden_name(name)
         if golden in order.built.outputs:
             shutil.copyfile(order.built.file(golden), draft.folder / EXPECTED)
+        # The base's own file may bring no template, or another than the one that was trained with.
+        write_text(draft.folder / TEMPLATE, order.template)
         draft.facts |= {"serving": serving(order, name), "base": base_facts(order)}
         lines = ("This bundle carries an adapter and no part of its base.", "", base_licence(order))
         write_text(draft.folder / LICENCES, "\n".join(lines))

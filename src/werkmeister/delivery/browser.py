@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from werkmeister.artefact import write_json
-from werkmeister.bases.gguf_shards import write_shards
+from werkmeister.bases.gguf_shards import LARGEST
 from werkmeister.consulting.expert import AskSettings
 from werkmeister.delivery.browser_library import LIBRARY, library_content
 from werkmeister.delivery.browser_page import POLICY, index_page, page_content, page_names
@@ -27,9 +27,9 @@ from werkmeister.delivery.bundle import (
     add_golden,
     base_licence,
     check_golden,
-    copy_file,
     made,
     making_bundle,
+    model_files,
     names_in,
     place_order,
     serving,
@@ -42,8 +42,6 @@ from werkmeister.progress import Progress
 
 USUAL_CONTEXT = 4096
 """The longest context (tokens) that is set up without being asked for: a tab has less memory than a program."""
-WHOLE = 2_000_000_000
-"""The largest model file (bytes) that is not split."""
 SHARD = 512 << 20
 """Bytes of a shard: small enough to be fetched again after a broken download, large enough to be few."""
 _APP = "manifest.webmanifest"
@@ -57,7 +55,7 @@ def browser_bundle(
     settings: AskSettings | None = None,
     file: str = "",
     expected: Path | None = None,
-    whole: int = WHOLE,
+    whole: int = LARGEST,
     shard: int = SHARD,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -78,7 +76,8 @@ def browser_bundle(
     with making_bundle(output, "browser", order) as draft:
         folder = draft.folder
         need_disk(folder, found.path.stat().st_size + (64 << 20), "the browser bundle")
-        models = _model_files(found.path, folder / "model", whole, shard, order.progress)
+        (folder / "model").mkdir()
+        models = model_files(found.path, folder / "model", whole, shard, order.progress)
         about = _about(order, models, folder)
         if golden:
             (folder / EXPECTED).write_bytes(golden)
@@ -108,14 +107,6 @@ def _usage(output: Path) -> tuple[str, ...]:
         "          and open http://127.0.0.1:8080",
         "Offer it: copy the folder to any static web server with https",
     )
-
-
-def _model_files(model: Path, folder: Path, whole: int, shard: int, progress: Progress) -> list[Path]:
-    folder.mkdir()
-    if model.stat().st_size > whole:
-        return write_shards(model, folder, model.stem, shard, progress)
-    copy_file(model, folder / model.name, progress)
-    return [folder / model.name]
 
 
 def _about(order: Order, models: list[Path], folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from werkmeister import __version__
 from werkmeister.artefact import Artefact, exists, open_artefact, sha256_of, write_json
 from werkmeister.bases.gguf_header import read_gguf_header
+from werkmeister.bases.gguf_shards import write_shards
 from werkmeister.bases.packaged import PACKAGED
 from werkmeister.consulting.expert import AskSettings, Found, find_expert
 from werkmeister.engines.golden import EXPECTED, golden_name, read_golden
@@ -24,6 +25,7 @@ from werkmeister.progress import Progress, Silent
 FORMAT = 1
 MANIFEST = "bundle.json"
 LICENCES = "LICENSES.txt"
+TEMPLATE = "chat_template.jinja"
 README = "README.md"
 _CHUNK = 4 << 20
 _ROOM = 64 << 20
@@ -141,20 +143,30 @@ def replacing(output: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def add_model(draft: Draft, order: Order, folder: str = "") -> str:
-    """Copy the model file and its golden prompts into the bundle; returns its path there.
+def add_model(draft: Draft, order: Order, largest: int | None = None) -> list[str]:
+    """Copy the model file and its golden prompts into the bundle; returns the model's files there, the first of which
+    is opened.
 
-    The manifest then says what `werkmeister verify` needs to load it as it is loaded here.
+    A model of more than `largest` bytes is split into shards of as many; None keeps it whole. The manifest then says
+    what `werkmeister verify` needs to load it as it is loaded here.
     """
     model = order.found.path
     need_disk(draft.folder, model.stat().st_size + _ROOM, "the bundle")
-    name = f"{folder}{model.name}"
-    (draft.folder / name).parent.mkdir(exist_ok=True)
-    copy_file(model, draft.folder / name, order.progress)
-    draft.known[name] = {key: order.built.outputs[model.name][key] for key in ("bytes", "sha256")}
-    draft.facts["serving"] = serving(order, name)
+    whole = model.stat().st_size if largest is None else largest
+    names = [path.name for path in model_files(model, draft.folder, whole, whole, order.progress)]
+    if names == [model.name]:
+        draft.known[model.name] = {key: order.built.outputs[model.name][key] for key in ("bytes", "sha256")}
+    draft.facts["serving"] = serving(order, names[0])
     add_golden(draft, order)
-    return name
+    return names
+
+
+def model_files(model: Path, folder: Path, whole: int, shard: int, progress: Progress) -> list[Path]:
+    """Put a model file into a folder: as it is, or in shards of `shard` bytes where it has more than `whole`."""
+    if model.stat().st_size > whole:
+        return write_shards(model, folder, model.stem, shard, progress)
+    copy_file(model, folder / model.name, progress)
+    return [folder / model.name]
 
 
 def serving(order: Order, name: str, *, engine: str = "llama.cpp", context: int = 0) -> dict[str, Any]:

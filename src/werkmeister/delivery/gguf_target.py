@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from werkmeister.bases.gguf_shards import LARGEST
 from werkmeister.delivery.bundle import (
     README,
     Bundle,
@@ -19,7 +21,7 @@ from werkmeister.delivery.bundle import (
 _README = """# {name}
 
 `{model}` is a language model for llama.cpp and what is built on it; its context is {context} tokens, its tokenizer and
-chat template are inside.
+chat template are inside. {shards}
 
 {score}.
 
@@ -33,30 +35,33 @@ Put this system message first, and ask at temperature 0:
 `expected.jsonl` holds golden prompts with the answers that llama.cpp gave on the CPU when this file was exported;
 `werkmeister verify` asks them again on your machine. `LICENSES.txt` says whose licence holds.
 {documents}"""
+_SHARDS = "It is the first of {count} files: keep them together and their names as they are, and open the first."
 _DOCUMENTS = """
 This expert was trained to answer from passages of its documents, which this bundle does not carry: put the passages
 before the question as `werkmeister serve` does, or take `--target browser`, which brings them along.
 """
 
 
-def gguf_bundle(order: Order, output: Path) -> Bundle:
+def gguf_bundle(order: Order, output: Path, *, largest: int = LARGEST) -> Bundle:
     """Write the model file of the built expert into the folder `output`, with all that proves it.
 
-    Raises as `place_order` and `making_bundle` do.
+    A file of more than `largest` bytes is split into shards, which llama.cpp opens by the first. Raises as
+    `place_order` and `making_bundle` do.
     """
     with making_bundle(output, "gguf", order) as draft:
-        model = add_model(draft, order)
+        models = add_model(draft, order, largest)
         add_licences(draft, order)
-        write_text(draft.folder / README, readme(order, _README))
-    return made(output, "gguf", model, f"Check it: werkmeister verify {output}")
+        write_text(draft.folder / README, readme(order, _README, models))
+    return made(output, "gguf", models[0], f"Check it: werkmeister verify {output}", shards=len(models))
 
 
-def readme(order: Order, text: str, **more: str) -> str:
-    """Fill in what every bundle's README says."""
+def readme(order: Order, text: str, models: Sequence[str] = (), **more: str) -> str:
+    """Fill in what every bundle's README says; `models` are the files of a model that is carried as GGUF."""
     system = order.found.system
     return text.format(
         name=order.found.name,
-        model=order.found.path.name,
+        model=models[0] if models else order.found.path.name,
+        shards=_SHARDS.format(count=len(models)) if len(models) > 1 else "",
         context=order.context_length,
         score=score_words(order),
         system="\n".join(f"    {line}" for line in system.splitlines()) if system else "    (none)",

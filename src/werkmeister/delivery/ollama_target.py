@@ -56,15 +56,16 @@ def ollama_bundle(order: Order, output: Path) -> Bundle:
     label = "".join(sign if sign.isalnum() and sign.isascii() else "-" for sign in order.found.name.lower())
     text = modelfile(order, context)
     with making_bundle(output, "ollama", order) as draft:
-        model = add_model(draft, order)
+        # One file: which versions of Ollama take shards, and how they are named to it, differs (docs/export.md).
+        models = add_model(draft, order)
         draft.facts["serving"] |= {"context_length": context}
         write_text(draft.folder / MODELFILE, text)
         write_text(draft.folder / PRESET, json.dumps(preset(order, context), ensure_ascii=False, indent=2))
         add_licences(draft, order)
-        told = readme(order, _README, label=label, num_ctx=str(context))
+        told = readme(order, _README, models, label=label, num_ctx=str(context))
         write_text(draft.folder / README, told)
     usage = f"Use it:   cd {output} && ollama create {label} -f Modelfile && ollama run {label}"
-    return made(output, "ollama", model, usage, f"Check it: werkmeister verify {output}")
+    return made(output, "ollama", models[0], usage, f"Check it: werkmeister verify {output}")
 
 
 def modelfile(order: Order, context: int) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from werkmeister.artefact import write_json
+from werkmeister.bases.gguf_shards import LARGEST
 from werkmeister.delivery.bundle import (
     README,
     Bundle,
@@ -47,7 +48,7 @@ _README = """# {name} for phones
 | file | for |
 |---|---|
 | `model.litertlm` ({size}) | LiteRT-LM, for Android and iOS; weights of 8 bits, {litert_context} tokens of context |
-| `{model}` | llama.cpp on a phone |
+| `{model}` | llama.cpp on a phone. {shards} |
 | `LiteRtChat.kt`, `LiteRtChat.swift` | starting points with LiteRT-LM |
 | `LlamaCppChat.kt`, `LlamaCppChat.swift` | starting points with llama.cpp |
 | `expected.litertlm.jsonl`, `litert.json` | golden prompts with the answers of transformers; what LiteRT-LM answered |
@@ -68,16 +69,17 @@ For a tablet, `--target browser` makes an app that needs no app store.
 {documents}"""
 
 
-def phone_bundle(order: Order, output: Path, python: Path | None = None) -> Bundle:
+def phone_bundle(order: Order, output: Path, python: Path | None = None, *, largest: int = LARGEST) -> Bundle:
     """Write the built expert for phones into the folder `output`.
 
     `python` is that of an environment with litert-torch and litert-lm; without one, an environment is made in the
-    cache. Raises ParityError when LiteRT-LM gives less than half of the golden answers: what else it answers then was
-    not learnt. MachineError when the environment cannot be made, EngineError when the conversion fails.
+    cache. A GGUF of more than `largest` bytes is split; `model.litertlm` stays one file. Raises ParityError when
+    LiteRT-LM gives less than half of the golden answers: what else it answers then was not learnt. MachineError when
+    the environment cannot be made, EngineError when the conversion fails.
     """
     interpreter = litert_python(python, order.progress)
     with making_bundle(output, "phone", order) as draft:
-        model = add_model(draft, order)
+        models = add_model(draft, order, largest)
         report, answers = _convert(draft, order, interpreter)
         equal = sum(answers["equal"])
         if equal < _LEAST * len(answers["equal"]):
@@ -98,13 +100,13 @@ def phone_bundle(order: Order, output: Path, python: Path | None = None) -> Bund
             "prompt_speed": _speed(answers["prompt_tokens_per_second"]),
             "answer_speed": _speed(answers["answer_tokens_per_second"]),
         }
-        write_text(draft.folder / README, readme(order, _README, **told))
+        write_text(draft.folder / README, readme(order, _README, models, **told))
     usage = (
         f"LiteRT-LM answers {equal} of {len(answers['equal'])} golden prompts as the trained model does; "
         "that is on this machine, no phone was tried",
         f"Check it: werkmeister verify {output}",
     )
-    return made(output, "phone", f"{MODEL} and {model}", *usage)
+    return made(output, "phone", f"{MODEL} and {models[0]}", *usage, shards=len(models))
 
 
 def ask_litert(python: Path, model: Path, golden: Sequence[Golden]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from werkmeister.artefact import sha256_of
 from werkmeister.bases.gguf_header import read_gguf_header
-from werkmeister.delivery.bundle import FORMAT, MANIFEST, digest, names_in
+from werkmeister.delivery.bundle import FORMAT, MANIFEST, TEMPLATE, digest, names_in
 from werkmeister.delivery.litert import known_python, litert_python
 from werkmeister.delivery.phone_target import REPORT, ask_litert
 from werkmeister.engines.engine import Engine
@@ -142,7 +142,7 @@ def _check_description(bundle: Path, manifest: Mapping[str, Any]) -> None:
     """The model file has the template and the room that the manifest describes."""
     said = manifest["serving"]
     if said["engine"] == "transformers":
-        template, context = (bundle / "chat_template.jinja").read_text(encoding="utf-8"), 0
+        template, context = (bundle / TEMPLATE).read_text(encoding="utf-8"), 0
     else:
         header = read_gguf_header(bundle / said["file"])
         if header.metadata.get("general.type") == "adapter":
@@ -189,7 +189,7 @@ def _engine(bundle: Path, manifest: Mapping[str, Any], base: Path | None, progre
     if manifest["kind"] != "adapter" or base is None:
         return LlamaEngine(model)  # the room that is promised may be shorter than a golden prompt
     _same_base(base, manifest["base"])
-    return LlamaEngine(base, adapter=model)
+    return LlamaEngine(base, adapter=model, template=(bundle / TEMPLATE).read_text(encoding="utf-8"))
 
 
 def _same_base(base: Path, said: Mapping[str, Any]) -> None:

@@ -122,12 +122,16 @@ def record_file(
     context_length: int,
     stop: Sequence[str],
     adapter: Path | None = None,
+    template: str | None = None,
 ) -> Path:
-    """Record what llama.cpp answers on the CPU with a model file, or with `adapter` laid over it, into `folder`."""
+    """Record what llama.cpp answers on the CPU with a model file, or with `adapter` laid over it, into `folder`.
+
+    `template` is the chat template where the file brings none of its own.
+    """
     from werkmeister.engines.llama import LlamaEngine
 
     target = folder / golden_name((adapter or model).name)
-    with LlamaEngine(model, context_length=min(context_length, _CONTEXT), adapter=adapter) as engine:
+    with LlamaEngine(model, context_length=min(context_length, _CONTEXT), adapter=adapter, template=template) as engine:
         write_golden(target, record_golden(engine, examples, stop=stop))
     return target
 

@@ -128,7 +128,9 @@ def _cost(row: Mapping[str, Any], key: str) -> str:
         return NOT_MEASURED
     if key in ("bytes", "peak_memory"):
         return in_words(value)
-    return f"{value:.1f} s" if key == "load_seconds" else f"{value:.2g}" if key == "joules" else f"{value:.0f}"
+    if key == "load_seconds":
+        return f"{value:.1f} s"
+    return f"{value:.2g}" if key == "joules" and value < 10 else f"{value:.0f}"
 
 
 def _why(found: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:

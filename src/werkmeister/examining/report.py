@@ -356,7 +356,8 @@ def _facts(exam: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Speed",
             "tokens/s is the rate behind the first token, of answers made one at a time after a first one to warm up; "
             "first token is the mean wait for it, and prompt tokens/s the tokens of the prompt that were computed over "
-            "that wait. Load time and peak memory are those of a process of its own.",
+            "that wait. Load time and peak memory are those of a process of its own. Joules an answer are those of the "
+            "processors of the whole machine while it answered (Linux RAPL), other programs included, GPUs not.",
         ),
         (
             "Machine",

@@ -16,6 +16,7 @@ from typing import IO, Any
 from werkmeister import machine
 from werkmeister.artefact import write_json
 from werkmeister.chat import Conversation, Message
+from werkmeister.energy import ProcessorMeter
 from werkmeister.errors import WerkmeisterError
 from werkmeister.examining.answering import open_answerer
 from werkmeister.examining.sitting import ask
@@ -38,14 +39,17 @@ def main(job_file: Path) -> int:
 def _sit(job: dict[str, Any], events: IO[str]) -> None:
     questions = list(_questions(Path(job["questions"])))
     answerer = open_answerer(job["name"], job["kind"], job["options"])
+    meter, joules = ProcessorMeter(Path(job["powercap"])), None
     with Path(job["record"]).open("a", encoding="utf-8", newline="\n") as record:
         for (key, _), row in zip(questions, ask(answerer, [c for _, c in questions]), strict=True):
             line = {"id": key, **row}
             # On the disk before it is told: who reads the event may rely on the record.
             record.write(json.dumps(line, ensure_ascii=False) + "\n")
             record.flush()
+            joules = meter.read()
             _tell(events, {"row": line})
     facts = {"about": answerer.about, "bytes": answerer.bytes, "load_seconds": answerer.load_seconds}
+    facts |= {"joules": None if joules is None else joules / len(questions)}
     write_json(Path(job["facts"]), facts | {"peak_memory": machine.peak_memory()})
 
 

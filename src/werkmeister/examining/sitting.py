@@ -14,6 +14,7 @@ from typing import Any
 from werkmeister import errors
 from werkmeister.artefact import write_json
 from werkmeister.chat import Conversation, Example, messages_json
+from werkmeister.energy import POWERCAP
 from werkmeister.errors import EngineError, WerkmeisterError
 from werkmeister.examining.answering import ALONE, Answerer
 from werkmeister.examining.marks import Mark, Marking
@@ -39,7 +40,8 @@ class Sitting:
 
     `tokens_per_second` is the rate of generation behind the first token, of answers made one at a time;
     `first_token_seconds` the mean wait for that first token, and `prompt_tokens_per_second` the tokens of the prompt
-    that were computed over that wait; `peak_memory` in bytes, of a process of its own; `joules` an answer.
+    that were computed over that wait; `peak_memory` in bytes, of a process of its own; `joules` an answer, of the
+    processors of the whole machine, without loading.
     """
 
     name: str
@@ -82,11 +84,13 @@ def sit_apart(
     folder: Path,
     *,
     progress: Progress | None = None,
+    powercap: Path = POWERCAP,
 ) -> Sitting:
     """Put the examples to the answerer of a job in a process of its own, and mark what it says.
 
     `conversations` holds what is asked for each example, by the example's id. Answers are written to `folder` one by
-    one; those already there are not asked again, so a killed exam goes on where it was. Raises the error that the
+    one; those already there are not asked again, so a killed exam goes on where it was. `powercap` is where the system
+    shows the energy of its processors. Raises the error that the
     process ended with, or EngineError with the end of its log when it crashed.
     """
     record, facts = folder / "answers.jsonl", folder / "facts.json"
@@ -101,7 +105,7 @@ def sit_apart(
             write_json(
                 folder / "job.json",
                 {"name": job.name, "kind": job.kind, "options": dict(job.options)}
-                | {"questions": str(questions), "record": str(record), "facts": str(facts)},
+                | {"questions": str(questions), "record": str(record), "facts": str(facts), "powercap": str(powercap)},
             )
             by_id = {example.id: example for example in missing}
             fresh = ((by_id[row["id"]], row) for row in _run(job.name, folder))
@@ -180,7 +184,7 @@ def _sitting(name: str, kept: Sequence[tuple[Answered, Row]], facts: Mapping[str
         tokens_per_second=tokens / after_first if after_first > 0 else None,
         prompt_tokens_per_second=sum(row["prompt_tokens"] for row in timed) / waited if waited > 0 else None,
         first_token_seconds=waited / len(timed) if timed else None,
-        **{key: facts.get(key) for key in ("bytes", "load_seconds", "peak_memory")},
+        **{key: facts.get(key) for key in ("bytes", "load_seconds", "peak_memory", "joules")},
         about=facts.get("about", ""),
     )
 
