@@ -50,6 +50,7 @@ LAYERS = (
 )
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 HEAVY_HOMES = {
+    "usearch": ("consulting/neighbours.py",),
     "torch": ("building", "bases", "engines/transformers.py"),
     "transformers": ("building", "bases", "engines/transformers.py"),
     "peft": ("building", "bases", "engines/transformers.py"),
