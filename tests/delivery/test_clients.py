@@ -37,7 +37,8 @@ def gateway():
         found = {"weather?": CALL, "switch": '{"on": true}', "How is the lock reset?": "Press it for 10 s."}
         return "It rains." if last.startswith("<tool_response>") else found.get(last, TEXT)
 
-    engine = ScriptedEngine(answer, calls_tools=True)
+    # Slow enough that the words are not all there when the first is sent.
+    engine = ScriptedEngine(answer, calls_tools=True, seconds_a_token=0.02)
     with running(expert(engine, name="smith", sampling=Sampling(max_tokens=60))) as opened:
         yield opened
 
