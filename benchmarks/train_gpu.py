@@ -18,6 +18,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=["ours-cold", "ours", "trl-padded", "trl-packed", "unsloth"])
     parser.add_argument("--steps", type=int, default=14)
     parser.add_argument("--examples", type=int, default=0, help="instead of steps: one epoch over so many")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/werkmeister-train-gpu"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "werkmeister-train-gpu")
     parser.add_argument("--limit", type=int, default=400, help="seconds that a row may take")
     parser.add_argument("--unsloth-path", default="", help="folder with Unsloth and the versions that it pins")
     parser.add_argument(
