@@ -20,7 +20,7 @@ import tarfile
 import tempfile
 import unicodedata
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from device_files import DeviceFileError, DeviceFiles
@@ -106,11 +106,24 @@ def file_name(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-") + ".md"
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the device files of an npm package below a folder; nothing else of it, and nothing outside."""
+    # Not extractall: its filter for what leaves the folder came with Python 3.11.4.
+    with tarfile.open(archive) as packed:
+        for entry in packed:
+            place = PurePosixPath(entry.name)
+            content = packed.extractfile(entry) if entry.isfile() else None
+            if content is None or place.parts[:3] != ("package", "config", "devices") or ".." in place.parts:
+                continue
+            path = folder / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.read())
+
+
 def make(folder: Path, archive: Path, size: int) -> int:
     """Write the manuals into a folder and return how many there are."""
     with tempfile.TemporaryDirectory() as scratch:
-        with tarfile.open(archive) as packed:
-            packed.extractall(scratch, filter="data")
+        unpack(archive, Path(scratch))
         files = DeviceFiles(Path(scratch) / "package" / "config" / "devices")
         devices = told({name: files.device(name) for name in files.names()})
     written: set[str] = set()
