@@ -38,3 +38,12 @@ def test_a_training_that_no_card_of_this_machine_holds_is_a_problem_with_its_nex
     problem = found_on_a_card(tmp_path, monkeypatch, fits=False)["problems"][0]
     assert "4.5 GB of the GPU's memory" in problem
     assert "dataset.max_length" in problem
+
+
+def test_the_disk_that_is_needed_holds_the_base_under_the_adapter_too(tmp_path: Path) -> None:
+    expert = tiny_expert(tmp_path)
+    needed = [
+        checking.check_expert(read_expert(expert, [f"export.files={files}"]), progress=Silent())["disk"]["needed"]
+        for files in ('["Q8_0"]', '["Q8_0", "overlay"]')
+    ]
+    assert needed[0] < needed[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from werkmeister.artefact import read_manifest
+from werkmeister.building.export import OVERLAY
 from werkmeister.chat import Example, read_examples
 from werkmeister.config import Settings
 from werkmeister.errors import BaseModelError, SettingsError
@@ -76,6 +77,7 @@ def check_expert(settings: Settings, *, progress: Progress) -> dict[str, Any]:
 
 def show_check(found: dict[str, Any]) -> None:
     """Print what `check_expert` found."""
+    from werkmeister.building.run_report import duration
     from werkmeister.console import show_table
 
     machine, base, examples = found["machine"], found["base"], found["examples"]
@@ -90,7 +92,7 @@ def show_check(found: dict[str, Any]) -> None:
         rows += [
             ("training", training["words"]),
             ("memory", _memory(training)),
-            ("time", f"about {_minutes(training['seconds'])} of training where nothing else runs (estimated)"),
+            ("time", f"about {duration(training['seconds'])} of training where nothing else runs (estimated)"),
             ("disk", f"about {in_words(found['disk']['needed'])} of {in_words(found['disk']['free'])} free"),
         ]
     rows += [(step["stage"], step["reason"] or "up to date") for step in found["plan"]]
@@ -256,7 +258,8 @@ def _learnt_share(examples: Sequence[Example]) -> float:
 
 def _disk(settings: Settings, base: Base, training: float) -> dict[str, float]:
     export = settings.table("export")
-    files = sum(base.parameters * _BYTES_A_WEIGHT.get(name, 1.1) for name in export.kinds)
+    kinds = (*export.kinds, *((OVERLAY,) if export.overlaid else ()))
+    files = sum(base.parameters * _BYTES_A_WEIGHT.get(name, 1.1) for name in kinds)
     proof = 2.0 * base.parameters  # The base in 16 bits, against which the export proves the adapter.
     return {"needed": files + proof + training, "free": free_disk(artefacts_of(settings.folder))}
 
@@ -279,7 +282,3 @@ def _judge(found: dict[str, Any], settings: Settings, memory_free: int) -> None:
     if found["disk"]["needed"] > found["disk"]["free"]:
         folder: Path = settings.folder
         found["problems"].append(f"the disk of {folder} has too little space: free some, or move the expert")
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,27 @@ def test_nothing_is_read_twice_the_same_settings_give_the_same_adapter(trained: 
     run_stage(read_expert(again), "train")
     a, b = (open_artefact(artefacts_of(e) / "train", "train").measures["training_loss"] for e in (trained, again))
     assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_where_the_trainer_sees_several_gpus_one_process_trains_on_one(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainingArguments
+
+    setup = TrainingArguments.__dict__["_setup_devices"].func
+
+    def of_two_gpus(arguments: TrainingArguments) -> object:
+        device = setup(arguments)
+        arguments._n_gpu = 2
+        return device
+
+    patched = cached_property(of_two_gpus)
+    patched.__set_name__(TrainingArguments, "_setup_devices")
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", patched)
+    again = made(tmp_path / "again")
+    run_stage(read_expert(again), "train")
+    assert [step for step, _ in losses(again)] == [step for step, _ in losses(trained)]
+    assert losses(again)[-1][1] == pytest.approx(losses(trained)[-1][1], rel=1e-3)
 
 
 def test_after_kill_minus_nine_the_same_command_resumes_and_ends_at_the_same_loss(

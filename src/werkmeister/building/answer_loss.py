@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from werkmeister.building.fused_layers import compiled
+from werkmeister.building.memory_plan import loss_rows
 
 Buffers = tuple[Tensor, Tensor]
 _ROWS = 128
@@ -67,11 +68,11 @@ class _LossInPieces(torch.autograd.Function):
 
 
 class _LossOnGpu(torch.autograd.Function):
-    """The same sum on a GPU: each piece's softmax, loss and gradient in a few kernels that overwrite the logits."""
+    """The same sum on a GPU: each piece's softmax, loss and gradient in a few kernels."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, scale: Tensor, cap: float) -> Tensor:
-        rows = gpu_rows(len(weight))
+        rows = loss_rows(len(weight))
         more = -len(labels) % rows
         states = nn.functional.pad(hidden, (0, 0, 0, more))
         wanted = nn.functional.pad(labels, (0, more))[:, None]
@@ -93,7 +94,7 @@ class _LossOnGpu(torch.autograd.Function):
 
 
 def _piece(logits: Tensor, wanted: Tensor, weights: Tensor, cap: float) -> tuple[Tensor, Tensor]:
-    """Weighted loss of rows of logits (n, vocabulary) in 16 bits, and its gradient in their place."""
+    """Weighted loss of rows of logits (n, vocabulary) in 16 bits, and its gradient by them."""
     wide = logits.float()
     bent = torch.tanh(wide / cap) if cap else wide
     wide = bent * cap if cap else wide
@@ -104,11 +105,6 @@ def _piece(logits: Tensor, wanted: Tensor, weights: Tensor, cap: float) -> tuple
     if cap:
         slope = slope * (1 - bent * bent)
     return loss, slope.to(logits.dtype)
-
-
-def gpu_rows(words: int) -> int:
-    """Rows of logits that stand in a GPU's memory at once: about 128 MB of them in 16 bits, twice."""
-    return max(64, min(1024, (1 << 26) // words // 64 * 64))
 
 
 class AnswerLoss:

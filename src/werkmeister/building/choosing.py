@@ -156,9 +156,9 @@ def choose_by(
         )
     asked = spread(fitting, count)
     if len(asked) < (FEWEST if settings.select == "auto" else 2):
-        why = f"{len(fitting)} validation examples are" if count else "answers would take over a tenth of the training:"
-        why = f"{why} too few to be marked" if count else f"{why} too dear to be marked"
-        return None, f"best checkpoint by the validation loss ({why}; train.select)"
+        few = f"{len(fitting)} validation examples are too few to be marked"
+        dear = "answers would take over a tenth of the training: too dear to be marked"
+        return None, f"best checkpoint by the validation loss ({few if count else dear}; train.select)"
     chooser = Chooser(file, base=base, tokenizer=load_tokenizer(base), examples=asked, mark=mark, longest=longest)
     return chooser, f"best checkpoint by the mark {name} on {len(asked)} validation answers, near ties by the loss"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,10 +112,10 @@ def export(
         weights = _weights(base)
         context = _context_length(settings, base, weights, progress)
         work = _work(base, weights, trained.path / "adapter", context, settings, progress)
-        _need_disk(draft.path, work, settings)
+        overlay = _overlay(base) if settings.overlaid else None
+        _need_disk(draft.path, work, settings, overlay)
         reference, importance = _read_trained(draft, work, data, settings, progress)
         _write_files(draft, work, importance, settings, progress)
-        overlay = _overlay(base) if settings.overlaid else None
         if overlay and overlay["file"]:
             _write(draft, overlay["file"], weights, overlay["type"], base, importance, progress)
         _write(draft, f"{draft.scratch.name}/{PROOF}", weights, "F16", base, {}, progress)
@@ -209,13 +210,12 @@ def _weights(base: Base) -> Weights:
     return CheckpointWeights(base)
 
 
-def _need_disk(folder: Path, work: Work, settings: ExportSettings) -> None:
+def _need_disk(folder: Path, work: Work, settings: ExportSettings, overlay: Mapping[str, str] | None) -> None:
     from werkmeister.bases.gguf_file import file_size
     from werkmeister.building.proof import PROOF
     from werkmeister.building.quantise import planned
 
     kinds = {model_file(kind): kind for kind in settings.kinds} | {f"scratch/{PROOF}": "F16"}
-    overlay = _overlay(work.base) if settings.overlaid else None
     kinds |= {overlay["file"]: overlay["type"]} if overlay and overlay["file"] else {}
     missing = [kind for name, kind in kinds.items() if not (folder / name).exists()]
     sizes = [file_size(work.merged.metadata, planned(work.merged, kind)) for kind in missing]
@@ -279,5 +279,7 @@ def _facts(base: Base, trained: Artefact, settings: ExportSettings, context: int
 
 def _base_file(base: Base) -> dict[str, Any]:
     """Name, size and SHA-256 of what was merged into: the base's own GGUF, or its safetensors."""
-    files = [base.gguf] if base.gguf is not None else sorted(base.folder.glob("*.safetensors"))
+    from werkmeister.bases.shape import weight_files
+
+    files = [base.gguf] if base.gguf is not None else weight_files(base.folder)
     return {file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files}

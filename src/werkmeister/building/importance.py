@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import libgguf
 import numpy as np
 
 from werkmeister.bases.gguf_file import encode, write_gguf
 from werkmeister.bases.gguf_header import Tensor
 from werkmeister.building.adapter import Floats, gguf_names
-from werkmeister.errors import ArtefactError
 from werkmeister.progress import Progress
 
 if TYPE_CHECKING:
@@ -82,15 +80,6 @@ def write_importance(path: Path, read: Read) -> None:
         sides[f"{name}.counts"] = np.full((1, 1), read.tokens, dtype=np.float32)
     tensors = [Tensor(name=name, shape=values.shape, type="F32") for name, values in sides.items()]
     write_gguf(path, metadata, tensors, lambda tensor: [sides[tensor.name].tobytes()])
-
-
-def load_importance(path: Path) -> Importance:
-    """Read such a file. Raises ArtefactError when it is none."""
-    try:
-        found: Importance = libgguf.load_imatrix(path)
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is no importance matrix: {error}", hint="export again") from error
-    return found
 
 
 def _layers(model: Any, architecture: str, blocks: int) -> Iterator[tuple[str, Any]]:

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """A weight in NF4 with double quantisation: four bits, a byte for 64 weights, and four for 256 of those bytes."""
 MOST_TOKENS = 8192
-"""Tokens of a row beyond which a large GPU gains nothing (EXPERIMENTS.md)."""
-_LOSS_VALUES = 1 << 26
-"""Logits that stand in memory at once (`answer_loss.gpu_rows`)."""
+"""Tokens of a row at most. Longer ones were faster without CUDA graphs (EXPERIMENTS.md); with them: not measured."""
 _CONTEXT = 0.6e9
 """Beside the tensors: CUDA's context, kernels, and what the allocator keeps in reserve, roughly."""
 _LARGE_ADAPTER = 25_000_000
@@ -83,15 +81,14 @@ def plan_memory(
         if tokens >= wanted or checkpointing:
             break
     peak = training_bytes(shape, tokens, checkpointing, precision, rank, targets)
+    sizes = _sizes(shape, precision, rank, targets)
     return MemoryPlan(
         tokens=tokens,
         checkpointing=checkpointing,
         optimizer=optimizer,
         loaded=loaded_bytes(shape, precision),
         training=peak,
-        evaluation=_sizes(shape, precision, rank, targets).fixed
-        + tokens * _sizes(shape, precision, rank, targets).evaluation
-        + 128 * 14.0 * shape.vocabulary,
+        evaluation=sizes.fixed + tokens * sizes.evaluation + 128 * 14.0 * shape.vocabulary,
         fits=peak <= room,
     )
 
@@ -121,6 +118,11 @@ def best_optimizer(shape: Shape, *, rank: int, targets: Sequence[str]) -> str:
     return "paged_adamw_8bit" if large else "adamw_torch_fused"
 
 
+def loss_rows(words: int) -> int:
+    """Rows of logits of so many words that the loss holds at once: about 128 MB in 16 bits, beside their gradient."""
+    return max(64, min(1024, (1 << 26) // words // 64 * 64))
+
+
 def _linear(shape: Shape) -> int:
     queries, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
     return shape.width * (2 * queries + 2 * keys + 3 * shape.inner)
@@ -144,6 +146,6 @@ def _sizes(shape: Shape, precision: str, rank: int, targets: Sequence[str]) -> _
         kept=shape.layers * layer + ends,
         kept_checkpointed=shape.layers * wide * shape.width + ends,
         layer=layer + wide * 3 * shape.inner,
-        loss=2.0 * 2 * min(_LOSS_VALUES, 1024 * shape.vocabulary),
+        loss=2.0 * 2 * loss_rows(shape.vocabulary) * shape.vocabulary,
         evaluation=wide * (3 * shape.inner + 8 * shape.width),
     )

@@ -1,14 +1,14 @@
 """A step's examples computed in pieces that fit the memory, smaller ones when it runs out.
 
 The Trainer hands over the whole step. So a step that ran out of memory is simply made again in smaller pieces: its
-gradients are thrown away first, no example is seen twice or skipped, and no checkpoint is needed.
+gradients are thrown away first, no example is seen twice or skipped, and no checkpoint is needed. Not caught is what
+runs out in the optimizer's own step: it may have moved some weights by then, and cannot be made again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -23,16 +23,14 @@ _T = TypeVar("_T")
 class Pieces:
     """Divides batches into pieces of at most `tokens` tokens, and halves that when the memory runs out.
 
-    `packed` pieces are rows without padding; others are padded to a multiple of `width_step`. `relieve` is asked
-    once, before the first halving, to save memory in another way, and says whether it could.
+    `packed` pieces are rows without padding; others are padded to a multiple of `width_step`. `halved` holds the step
+    and the tokens of each halving; `graphs` is the GraphedDecoder that runs the pieces, where one does.
     """
 
-    def __init__(
-        self, *, tokens: int, packed: bool, width_step: int = 1, relieve: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, *, tokens: int, packed: bool, width_step: int = 1) -> None:
         self.tokens, self.packed = tokens, packed
         self.halved: list[dict[str, int]] = []
-        self._width_step, self._relieve = width_step, relieve
+        self._width_step = width_step
         self.graphs: Any = None
 
     def of(self, batch: Mapping[str, Tensor]) -> list[dict[str, Any]]:
@@ -49,17 +47,21 @@ class Pieces:
         return found
 
     def without_running_out(
-        self, step: int, batch: Mapping[str, Tensor], work: Callable[[], _T], *, before: Callable[[], Any] = gc.collect
+        self, step: int, batch: Mapping[str, Tensor], work: Callable[[], _T], *, clear: Callable[[], None] | None = None
     ) -> _T:
         """The result of `work`, made again in smaller pieces when it ran out of memory.
 
-        `before` clears what a failed attempt left. Raises MachineError when a single example does not fit.
+        `clear` drops what a failed attempt left. Raises MachineError when a single example does not fit.
         """
         while True:
-            with contextlib.suppress(_OutOfMemory), _told():
+            try:
                 return work()
+            except (MemoryError, RuntimeError) as error:
+                if not ran_out_of_memory(error):
+                    raise
             # Outside of the handler: its traceback keeps the tensors of the failed attempt alive.
-            before()
+            if clear is not None:
+                clear()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -77,40 +79,23 @@ class Pieces:
 
     def _shrink(self, step: int, batch: Mapping[str, Tensor]) -> None:
         lengths = batch["attention_mask"].sum(1).tolist()
-        if not self._relieve():
-            most = sum(lengths) if self.packed else max(lengths) * len(lengths)
-            if len(self._parts(lengths)) == len(lengths):
-                raise MachineError(
-                    f"the memory does not hold a single example of {max(lengths)} tokens in training",
-                    hint="leave longer examples out (dataset.max_length), choose a smaller base, or close what else "
-                    "uses the memory",
-                )
-            self.tokens = max(1, min(self.tokens, most) // 2)
+        if len(self._parts(lengths)) == len(lengths):
+            raise MachineError(
+                f"the memory does not hold a single example of {max(lengths)} tokens in training",
+                hint="leave longer examples out (dataset.max_length), choose a smaller base, or close what else "
+                "uses the memory",
+            )
+        most = sum(lengths) if self.packed else max(lengths) * len(lengths)
+        self.tokens = max(1, min(self.tokens, most) // 2)
         self.halved.append({"step": step, "tokens": self.tokens})
         if self.graphs is not None:
             self.graphs.limit(self.tokens)
 
 
-class _OutOfMemory(Exception):
-    """The memory of the GPU or of the machine ran out."""
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise _OutOfMemory from error
-    except RuntimeError as error:
-        if ran_out_of_memory(error):
-            raise _OutOfMemory from error
-        raise
-
-
 def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error of PyTorch, or one that it was raised upon, tells that the memory ran out."""
+    """Whether an error, or one that it was raised upon, tells that the memory ran out."""
     while error is not None:
-        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _SAYINGS):
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in _SAYINGS):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -216,7 +216,6 @@ class _Run:
 
     def _need_disk(self) -> None:
         """Raise MachineError when the disk cannot hold the adapter and its checkpoints, beside those there already."""
-        from werkmeister.bases.shape import shape_of_folder
         from werkmeister.building.estimate import adapter_parameters, training_disk
 
         parameters = adapter_parameters(
@@ -304,7 +303,7 @@ class _Run:
         settings, recipe = self.settings, self.recipe
         steps = -(-examples // settings.batch_size)
         every = max(1, -(-steps // settings.evaluations))
-        return SFTConfig(
+        arguments = SFTConfig(
             output_dir=str(self.checkpoints.resolve()),
             num_train_epochs=1,  # The order already holds all epochs.
             train_sampling_strategy="sequential",
@@ -345,6 +344,9 @@ class _Run:
             dataloader_num_workers=0,
             dataloader_pin_memory=recipe.device != "CPU",
         )
+        # One process trains on one GPU: over all that it sees the Trainer lays DataParallel, and multiplies the step.
+        arguments._n_gpu = min(1, arguments.n_gpu)
+        return arguments
 
     def _complete(self, state: Any, targets: Sequence[str]) -> dict[str, Any]:
         from werkmeister.building.trainer import read_history

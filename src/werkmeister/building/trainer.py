@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with a loss that costs a CPU nothing on prompt tokens, and the callbacks of a run."""
+"""TRL's SFTTrainer with a loss that costs nothing on prompt tokens and steps in pieces, and the callbacks of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from werkmeister.progress import Track
 
 
 class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer whose loss, on a CPU, runs the LM head on labelled positions alone.
+    """SFTTrainer whose loss runs the LM head on labelled positions alone, and whose steps are computed in `pieces`.
 
     TRL's fused head leaves masked positions out only where Triton runs; elsewhere it projects every position, and
     with a vocabulary of 49,152 that is a fifth of the work. `tokens_seen` counts tokens without padding.
@@ -71,7 +71,7 @@ class ExpertTrainer(SFTTrainer):  # type: ignore[misc]
                 total = total + loss.detach()
             return total
 
-        found = self.pieces.without_running_out(self.state.global_step, inputs, work, before=self._forget_gradients)
+        found = self.pieces.without_running_out(self.state.global_step, inputs, work, clear=self._forget_gradients)
         # A row without an answer only fills up the last step of several processes.
         self.tokens_seen += int(inputs["attention_mask"][(inputs["labels"] != -100).any(1)].sum())
         return found
@@ -241,7 +241,7 @@ def read_history(path: Path, upto: int) -> list[dict[str, float]]:
 
 
 def best_checkpoint(state: Any, checkpoints: Path) -> Path | None:
-    """The checkpoint of the lowest validation loss among those that lie in `checkpoints`.
+    """The checkpoint that the state names the best, by mark or validation loss, where it lies in `checkpoints`.
 
     It is found by its step. The absolute path in the state is that of the run that saved it, and the expert's folder
     may have been moved, or copied and the original left behind, since then.

@@ -22,10 +22,7 @@ def weigh(rows: Sequence[Row], examples: Sequence[Example]) -> None:
 
 
 class WeightCollator:
-    """A collator that takes the rows' weights along, padded with 0 to the shape of the labels.
-
-    Weights follow the labels wherever these were laid, also end to end in one row.
-    """
+    """A collator that takes the rows' weights along, padded with 0 to the shape of the labels."""
 
     def __init__(self, inner: Callable[[list[Row]], Row]) -> None:
         self._inner = inner
@@ -38,10 +35,6 @@ class WeightCollator:
         if WEIGHTS not in rows[0]:
             return batch
         weights = torch.zeros(batch["labels"].shape, dtype=torch.float32)
-        if len(weights) == len(rows):
-            for number, row in enumerate(rows):
-                weights[number, : len(row[WEIGHTS])] = torch.tensor(row[WEIGHTS])
-        else:
-            flat = torch.tensor([weight for row in rows for weight in row[WEIGHTS]])
-            weights[0, : len(flat)] = flat
+        for number, row in enumerate(rows):
+            weights[number, : len(row[WEIGHTS])] = torch.tensor(row[WEIGHTS])
         return batch | {WEIGHTS: weights}
