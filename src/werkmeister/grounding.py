@@ -158,6 +158,13 @@ def is_refusal(answer: str) -> bool:
     return False
 
 
+def own_words() -> dict[str, str]:
+    """The patterns by which `is_refusal` knows a refusal in words of its own, for who does the same in another
+    language: `telling` it, `only` that and nothing else, and the `condition` before or `turn` behind that undoes it."""
+    found = {"telling": _ABSTAINING, "only": _ONLY, "condition": _CONDITION, "turn": _TURN}
+    return {name: pattern.pattern for name, pattern in found.items()}
+
+
 def _folded(text: str) -> str:
     plain = unicodedata.normalize("NFKC", text).replace("\u2019", "'")
     return " ".join(plain.casefold().split())

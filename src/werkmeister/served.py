@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from werkmeister.artefact import Artefact, exists, read_manifest
 from werkmeister.errors import ArtefactError
@@ -21,13 +23,17 @@ def served_file(built: Artefact) -> Served:
     """The file that answers unless another is named.
 
     In this order: `export.default`; the decision of the exam that lies beside the export and examined exactly this one
-    (an exam of an earlier export decides nothing); the first of `export.files`. It is read here and nowhere else, so
-    that asking, serving and shipping agree.
+    (an exam of an earlier export decides nothing); the first of `export.files`. The order is here and nowhere else, so
+    that asking, serving, shipping and the exam's own report agree.
     """
+    return served_by(built, _decision(built))
+
+
+def served_by(built: Artefact, decision: Mapping[str, Any] | None) -> Served:
+    """The file that answers once an exam has decided so; None: it compared none of the files."""
     files, first = built.facts["files"], built.facts["default"]
     if built.settings.get("default"):
         return Served(name=first, file=files[first], why="set in export.default")
-    decision = _decision(built)
     if decision and decision["file"] in files:
         return Served(name=decision["file"], file=files[decision["file"]], why=decision["why"])
     return Served(name=first, file=files[first], why="the first of export.files: no exam has compared these files yet")

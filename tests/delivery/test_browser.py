@@ -134,7 +134,7 @@ def test_a_bundle_that_fails_half_way_leaves_the_old_one(built, tmp_path, monkey
     def full(*_):
         raise MachineError("the disk is full")
 
-    monkeypatch.setattr("werkmeister.delivery.browser.need_disk", full)
+    monkeypatch.setattr("werkmeister.delivery.bundle.need_disk", full)
     with pytest.raises(MachineError):
         browser_bundle(built, made.path)
     assert (made.path / "bundle.json").read_bytes() == before

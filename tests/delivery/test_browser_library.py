@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_grounding import ABSTAINING, ANSWERING, UNSEEN
 from werkmeister.artefact import making
 from werkmeister.chat import Message
 from werkmeister.consulting.citations import cite
@@ -16,7 +17,7 @@ from werkmeister.consulting.library import SqliteLibrary
 from werkmeister.consulting.library_file import LIBRARY, add_meta, write_library
 from werkmeister.consulting.words import STOPS, fold, language_of, stem, terms, words
 from werkmeister.delivery.browser_library import library_content
-from werkmeister.grounding import open_book, refusal
+from werkmeister.grounding import is_refusal, open_book, refusal
 from werkmeister.passage import Passage
 from werkmeister.progress import Silent
 
@@ -203,23 +204,46 @@ FILTER = Passage(
 )
 
 
-def test_citations_are_those_of_the_gateway():
+def test_citations_are_those_of_the_gateway(held):
     given = passages()[:6]
     asked = [(answer, "What does E5 mean on unit 77?") for answer in ANSWERS]
     asked += [(passage.text, "") for passage in given] + [(refusal("de"), "?"), (refusal("en") + " Sorry.", "?")]
     asked += [(" ".join(passage.text.split()[1:-2]) + ".", "reset") for passage in given]
-    held = [
+    told = [
         {"place": one.place, **{key: getattr(one, key) for key in ("id", "title", "text", "headings")}} for one in given
     ]
     pump = {"place": FILTER.place, **{key: getattr(FILTER, key) for key in ("id", "title", "text", "headings")}}
-    script = "given.asked.map(([answer, question]) => page.cite(answer, given.passages, question, given.refusals))"
-    refusals = [refusal("en"), refusal("de")]
-    theirs = in_page("citing.js", script, {"asked": asked, "passages": [*held, pump], "refusals": refusals})
+    asked += [(answer, "?") for answer in ABSTAINING]
+    refusing = f"(await import({(PAGE / 'abstaining.js').as_uri()!r})).abstainer(...given.refusing)"
+    script = "(given.asked.map(([answer, question]) => page.cite(answer, given.passages, question, refuses)))"
+    refusing_by = [list(held["refusals"].values()), held["own_words"]]
+    theirs = in_page(
+        "citing.js",
+        f"((refuses) => {script})({refusing})",
+        {"asked": asked, "passages": [*told, pump], "refusing": refusing_by},
+    )
     kept = ("sentence", "support", "passage", "place", "start", "end", "quote")
     for (answer, question), found in zip(asked, theirs, strict=True):
         ours = [citation.record() for citation in cite(answer, [*given, FILTER], question)]
         assert found == [{key: record[key] for key in kept if key in record} for record in ours], answer
     assert {citation["support"] for found in theirs for citation in found} == {"verbatim", "words", "none"}
+
+
+def test_who_abstains_in_the_page_abstains_in_the_gateway(held):
+    asked = [
+        *ABSTAINING,
+        *ANSWERING,
+        *(text for _, text in UNSEEN),
+        *ANSWERS,
+        *(one["text"] for one in held["passages"]),
+    ]
+    chance = random.Random(5)
+    pieces = [" ".join(chance.sample(asked, 2)) for _ in range(300)]
+    asked += [*pieces, *(piece[: chance.randrange(len(piece))].upper() for piece in pieces)]
+    script = "given.asked.map(page.abstainer(Object.values(given.refusals), given.own_words))"
+    found = in_page("abstaining.js", script, {"asked": asked} | {key: held[key] for key in ("refusals", "own_words")})
+    assert found == [is_refusal(answer) for answer in asked]
+    assert 100 < sum(found) < len(found) - 100
 
 
 def test_a_library_without_a_bar_puts_every_question_to_the_expert(held):

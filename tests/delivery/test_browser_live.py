@@ -191,6 +191,15 @@ def test_an_engine_that_broke_is_loaded_anew_for_the_next_question(bundle, brows
     assert browser.errors == []
 
 
+def pretend(browser, said):
+    """From now on the page's engine answers with these words."""
+    browser.run(
+        "import(new URL('app/state.js', document.baseURI)).then(({app}) => { "
+        "app.engine.wllama.createChatCompletion "
+        f"= async ({{onData}}) => onData({{choices: [{{delta: {{content: {json.dumps(said)}}}}}]}}); }})"
+    )
+
+
 def test_an_expert_with_documents_answers_from_their_passages_and_abstains_below_the_bar(built, browser, tmp_path):
     shutil.copytree(built / "artefacts/export", tmp_path / "expert/artefacts/export")
     text = "The code of the red lamp is R1. It stands on the lid."
@@ -211,15 +220,15 @@ def test_an_expert_with_documents_answers_from_their_passages_and_abstains_below
         assert browser.run("document.querySelector('.sources .passage').textContent") == text
         assert put(browser, "Who is the zebra?") == ours[1] == refusal("en")
         said = "The code of the red lamp is R1. It is warm."
-        browser.run(
-            "import(new URL('app/state.js', document.baseURI)).then(({app}) => { "
-            "app.engine.wllama.createChatCompletion "
-            f"= async ({{onData}}) => onData({{choices: [{{delta: {{content: {json.dumps(said)}}}}}]}}); }})"
-        )
+        pretend(browser, said)
         assert put(browser, "What is the code of the red lamp?") == said
         latest = "[...document.querySelectorAll('.turn.assistant')].at(-1)"
         assert browser.run(f"{latest}.querySelector('mark').textContent") == "The code of the red lamp is R1"
         assert "It is warm." in browser.run(f"{latest}.querySelector('.note.bad').textContent")
+        said = "The text does not mention who made the red lamp."
+        pretend(browser, said)
+        assert put(browser, "What is the code of the red lamp?") == said
+        assert browser.run(f"{latest}.querySelector('.note.bad')") is None
     assert browser.errors == []
 
 

@@ -36,12 +36,6 @@ def gateway():
         yield opened
 
 
-@pytest.fixture
-def client(gateway):
-    with gateway.client() as opened:
-        yield opened
-
-
 def last_asked(gateway):
     return gateway.gateway.expert.engine.asked[-1]
 

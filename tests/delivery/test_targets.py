@@ -7,16 +7,22 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
+from werkmeister.artefact import making
+from werkmeister.bases.find import find_base
 from werkmeister.bases.gguf_header import read_gguf_header
+from werkmeister.building.convert import CheckpointWeights
+from werkmeister.building.quantise import quantise
 from werkmeister.cli import main
 from werkmeister.consulting.expert import AskSettings, ask, open_expert
 from werkmeister.delivery.browser import browser_bundle
 from werkmeister.delivery.bundle import names_in, place_order
 from werkmeister.delivery.gguf_target import gguf_bundle
 from werkmeister.delivery.verification import verify_bundle
-from werkmeister.engines.golden import read_golden
-from werkmeister.errors import ArtefactError, DataError, ParityError
+from werkmeister.engines.golden import read_golden, replay
+from werkmeister.engines.llama import LlamaEngine
+from werkmeister.errors import ArtefactError, BaseModelError, DataError, ParityError
 from werkmeister.exporting import make_bundle
+from werkmeister.progress import Silent
 
 TARGETS = ("gguf", "ollama", "browser", "huggingface")
 
@@ -217,6 +223,67 @@ def test_the_adapter_travels_without_its_base_and_with_its_hash(built, tmp_path)
     assert "--base" in found.notes[0]
     with pytest.raises(DataError, match="Q8_0"):
         make_bundle("adapter", built, tmp_path / "other", file="Q8_0")
+
+
+@pytest.fixture(scope="module")
+def laid(built, tmp_path_factory):
+    """The adapter's bundle and the base in safetensors that it belongs to as a GGUF."""
+    folder = tmp_path_factory.mktemp("laid")
+    weights = CheckpointWeights(find_base(str(built / "base"), progress=Silent()))
+    quantise(weights, folder / "base.gguf", "F16", progress=Silent())
+    return make_bundle("adapter", built, folder / "adapter"), folder / "base.gguf"
+
+
+def test_the_adapter_on_its_base_gives_the_golden_answers_and_the_base_alone_does_not(laid):
+    made, base = laid
+    golden = read_golden(made.path / "expected.jsonl")
+    found = verify_bundle(made.path, base=base)
+    assert (found.golden, found.differences, found.notes) == (len(golden), (), ())
+    assert len(golden) >= 3
+    with LlamaEngine(base, template=(made.path / "chat_template.jinja").read_text("utf-8")) as engine:
+        assert list(replay(engine, golden, stop=read(made.path / "bundle.json")["serving"]["stop"]))
+
+
+def test_an_adapter_is_laid_over_no_other_base(laid, built, tmp_path):
+    made, base = laid
+    verb = ["verify", str(made.path), "--base"]
+    assert CliRunner().invoke(main, [*verb, str(base)]).exit_code == 0
+    with pytest.raises(BaseModelError, match="there is no file"):
+        verify_bundle(made.path, base=tmp_path / "nowhere.gguf")
+    # Of a base in safetensors any conversion may be used: another base is found by its answers.
+    other = built / "artefacts/export/model-Q8_0.gguf"
+    assert verify_bundle(made.path, base=other).differences
+    assert CliRunner().invoke(main, [*verb, str(other)]).exit_code == 1
+    # A base that is a GGUF itself must be the very file.
+    folder = copied(made, tmp_path / "copy")
+    manifest = read(folder / "bundle.json")
+    manifest["base"]["files"] = {"base.gguf": {"sha256": hashlib.sha256(base.read_bytes()).hexdigest()}}
+    (folder / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert verify_bundle(folder, base=base).differences == ()
+    with pytest.raises(BaseModelError, match="not the base that the adapter was trained on"):
+        verify_bundle(folder, base=other)
+
+
+@pytest.mark.parametrize("name", ["adapter", "huggingface"])
+def test_an_adapter_that_was_trained_after_the_export_is_not_shipped(built, tmp_path, name):
+    expert = tmp_path / "expert"
+    shutil.copytree(built, expert)
+    train = expert / "artefacts/train"
+    with making("train", train, version=99, inputs={}, settings={}) as draft:
+        shutil.copytree(built / "artefacts/train/adapter", draft.path / "adapter")
+        draft.facts |= read(built / "artefacts/train/manifest.json")["facts"]
+    with pytest.raises(ArtefactError, match="is not the training"):
+        make_bundle(name, expert, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_with_another_template_is_refused(laid, tmp_path):
+    folder = copied(laid[0], tmp_path / "copy")
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text("utf-8") + "{# another #}", encoding="utf-8")
+    forged(folder, template.name)
+    with pytest.raises(ArtefactError, match="not the one described"):
+        verify_bundle(folder)
 
 
 def test_peft_lays_the_shipped_adapter_over_the_base_and_gets_the_merged_logits(bundles, built):

@@ -65,12 +65,6 @@ def gateway():
         yield opened
 
 
-@pytest.fixture
-def client(gateway):
-    with gateway.client() as opened:
-        yield opened
-
-
 def test_a_call_comes_as_a_call_and_the_text_before_it_as_text(client):
     one = client.chat.completions.create(**ASK, messages=turns("one")).choices[0]
     assert one.finish_reason == "tool_calls" and one.message.content is None

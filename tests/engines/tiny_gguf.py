@@ -7,6 +7,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from werkmeister.artefact import making
+
 WIDTH, LAYERS, HEADS, KV_HEADS, INNER, CONTEXT = 32, 2, 4, 2, 64, 256
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}"
@@ -134,3 +136,17 @@ def _write(writer: gguf.GGUFWriter) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def write_expert(folder: Path, *kinds: str) -> Path:
+    """An expert without the stages: of its artefacts only the export stands, with a file of each kind, the last of
+    which is the default. Returns `folder`."""
+    export = folder / "artefacts" / "export"
+    export.parent.mkdir(parents=True)
+    files = {kind: f"model-{kind}.gguf" for kind in kinds}
+    with making("export", export, version=1, inputs={}, settings={}) as draft:
+        for seed, name in enumerate(files.values()):
+            write_model(draft.path / name, weights(5 * seed))
+        draft.facts |= {"system": "the hand", "stop": ["</s>"], "context_length": CONTEXT}
+        draft.facts |= {"files": files, "default": kinds[-1]}
+    return folder

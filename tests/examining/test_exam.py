@@ -49,6 +49,7 @@ def artefacts(folder, examples=EXAM, train=TRAIN):
     with making("train", folder / "train", version=1, inputs=inputs, settings={}) as draft:
         (draft.path / "adapter").mkdir()
         (draft.path / "adapter" / "weights").write_text(f"{len(train)} examples")
+        (draft.path / "report.html").write_text("<p>curves")
         draft.facts |= {"base": base}
     inputs["train"] = open_artefact(folder / "train", "train").identity
     with making("export", folder / "export", version=1, inputs=inputs, settings={}) as draft:
@@ -117,6 +118,15 @@ def test_every_answer_of_every_answerer_can_be_read(tmp_path, scripted):
     assert wrong["detail"]["wrong"] == [{"field": "intent", "expected": '"TurnOn"', "got": '"TurnOff"'}]
     html = made.file("report.html").read_text()
     assert "Fine-tuning" in html and "TurnOff" in html and "<svg" in html
+
+
+def test_the_report_leads_to_that_of_the_training_where_there_is_one(tmp_path):
+    made = exam(*artefacts(tmp_path), ExamSettings(answerers=("baseline",), limit=4))
+    html = made.file("report.html").read_text()
+    (link,) = re.findall(r'href="([^"]+)"', html)
+    assert (made.path / link).read_text() == "<p>curves"
+    answers = [json.loads(line) for line in made.file("answers.jsonl").read_text().splitlines()]
+    assert "href" not in page(read_exam(made), answers)
 
 
 def test_the_baseline_alone_needs_neither_base_nor_engine(tmp_path):

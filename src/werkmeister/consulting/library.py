@@ -333,7 +333,8 @@ class SqliteLibrary:
 class Within:
     """Some documents of a library: for a person who says which machine they stand before. Satisfies `expert.Library`.
 
-    The bar is that of the whole library: a question that names no device can fall below it."""
+    No bar stands before them, since a question then need not name the device: the expert alone decides what they tell.
+    """
 
     library: SqliteLibrary
     documents: tuple[str, ...]

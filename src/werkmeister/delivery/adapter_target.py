@@ -7,28 +7,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from werkmeister.artefact import open_artefact
 from werkmeister.delivery.bundle import (
     LICENCES,
     README,
     TEMPLATE,
     Bundle,
     Order,
+    add_golden,
     base_licence,
     base_name,
     copy_file,
     made,
     making_bundle,
     serving,
+    trained_for,
     write_text,
 )
 from werkmeister.delivery.gguf_target import readme
-from werkmeister.engines.golden import EXPECTED, golden_name
 from werkmeister.errors import DataError
 
 PEFT = "adapter"
 """The folder of the adapter as PEFT wrote it."""
-_CONFIG = "adapter_config.json"
+CONFIG = "adapter_config.json"
 _README = """# {name}: the adapter alone
 
 What was learnt, without the base. It belongs to exactly one base, {base}:
@@ -60,11 +60,9 @@ def adapter_bundle(order: Order, output: Path) -> Bundle:
     with making_bundle(output, "adapter", order) as draft:
         copy_file(order.built.file(name), draft.folder / name, order.progress)
         write_peft(order, draft.folder / PEFT)
-        golden = golden_name(name)
-        if golden in order.built.outputs:
-            shutil.copyfile(order.built.file(golden), draft.folder / EXPECTED)
+        add_golden(draft, order, name)
         # The base's own file may bring no template, or another than the one that was trained with.
-        write_text(draft.folder / TEMPLATE, order.template)
+        (draft.folder / TEMPLATE).write_bytes(order.template.encode("utf-8"))
         draft.facts |= {"serving": serving(order, name), "base": base_facts(order)}
         lines = ("This bundle carries an adapter and no part of its base.", "", base_licence(order))
         write_text(draft.folder / LICENCES, "\n".join(lines))
@@ -82,11 +80,11 @@ def base_facts(order: Order) -> dict[str, Any]:
 
 def write_peft(order: Order, folder: Path) -> None:
     """Copy the PEFT folder; the base's place on this machine becomes its name."""
-    trained = open_artefact(order.expert / "artefacts" / "train", "train", make_with="werkmeister train")
+    trained = trained_for(order)
     folder.mkdir()
     for name in trained.outputs:
         if name.startswith("adapter/"):
             shutil.copyfile(trained.file(name), folder / name.removeprefix("adapter/"))
-    config = folder / _CONFIG
+    config = folder / CONFIG
     held = json.loads(config.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name(order)}
     write_text(config, json.dumps(held, ensure_ascii=False, indent=2))

@@ -37,7 +37,6 @@ from werkmeister.delivery.bundle import (
     write_text,
 )
 from werkmeister.engines.golden import EXPECTED
-from werkmeister.machine import need_disk
 from werkmeister.progress import Progress
 
 USUAL_CONTEXT = 4096
@@ -75,7 +74,6 @@ def browser_bundle(
     golden = check_golden(expected) if expected is not None else b""
     with making_bundle(output, "browser", order) as draft:
         folder = draft.folder
-        need_disk(folder, found.path.stat().st_size + (64 << 20), "the browser bundle")
         (folder / "model").mkdir()
         models = model_files(found.path, folder / "model", whole, shard, order.progress)
         about = _about(order, models, folder)

@@ -16,12 +16,13 @@ from werkmeister.consulting.library import SqliteLibrary, trained_passages
 from werkmeister.consulting.library_file import LIBRARY as INDEX
 from werkmeister.consulting.library_file import by_document
 from werkmeister.consulting.naming import file_words, name_of
-from werkmeister.grounding import REFUSALS, open_book
+from werkmeister.grounding import REFUSALS, open_book, own_words
 from werkmeister.passage import Passage
 from werkmeister.progress import Progress
 
 LIBRARY = "library.json"
 _KEPT = ("id", "title", "headings", "text", "language")
+_LETTER = r"[\p{L}\p{N}_]"
 
 
 def library_content(expert: Path, settings: AskSettings, progress: Progress) -> bytes:
@@ -60,10 +61,17 @@ def _encoded(library: SqliteLibrary) -> bytes:
         "served": library.served,
         "labels": {language: _labels(language) for language in REFUSALS},
         "refusals": REFUSALS,
+        "own_words": {name: _for_browsers(pattern) for name, pattern in own_words().items()},
         "documents": [_called(group) for group in documents],
         "passages": [_record(passage, number) for number, group in enumerate(documents) for passage in group],
     }
     return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _for_browsers(pattern: str) -> str:
+    r"""A pattern whose \b and \w mean letters of every alphabet in a browser too, where they mean ASCII."""
+    edge = f"(?:(?<={_LETTER})(?!{_LETTER})|(?<!{_LETTER})(?={_LETTER}))"
+    return pattern.replace(r"\b", edge).replace(r"\w", _LETTER)
 
 
 def _called(passages: Sequence[Passage]) -> dict[str, str]:

@@ -105,6 +105,17 @@ def place_order(
     return Order(expert=expert, file=file, found=found, built=built, settings=settings, progress=progress or Silent())
 
 
+def trained_for(order: Order) -> Artefact:
+    """The training that the export was made from. Raises ArtefactError when it is gone, or another one has come."""
+    trained = open_artefact(order.expert / "artefacts" / "train", "train", make_with="werkmeister train")
+    if trained.identity != order.built.inputs["train"]:
+        raise ArtefactError(
+            f"{trained.path} is not the training that {order.built.path} was exported from",
+            hint=f"bring the export up to date first: werkmeister export {order.expert}",
+        )
+    return trained
+
+
 @contextmanager
 def making_bundle(output: Path, target: str, order: Order) -> Iterator[Draft]:
     """Make one bundle: it takes the place of `output` when the block ends without an error, its manifest written last.
@@ -151,7 +162,6 @@ def add_model(draft: Draft, order: Order, largest: int | None = None) -> list[st
     what `werkmeister verify` needs to load it as it is loaded here.
     """
     model = order.found.path
-    need_disk(draft.folder, model.stat().st_size + _ROOM, "the bundle")
     whole = model.stat().st_size if largest is None else largest
     names = [path.name for path in model_files(model, draft.folder, whole, whole, order.progress)]
     if names == [model.name]:
@@ -162,7 +172,11 @@ def add_model(draft: Draft, order: Order, largest: int | None = None) -> list[st
 
 
 def model_files(model: Path, folder: Path, whole: int, shard: int, progress: Progress) -> list[Path]:
-    """Put a model file into a folder: as it is, or in shards of `shard` bytes where it has more than `whole`."""
+    """Put a model file into a folder: as it is, or in shards of `shard` bytes where it has more than `whole`.
+
+    Raises MachineError when the disk is too small for it.
+    """
+    need_disk(folder, model.stat().st_size + _ROOM, "the bundle")
     if model.stat().st_size > whole:
         return write_shards(model, folder, model.stem, shard, progress)
     copy_file(model, folder / model.name, progress)
@@ -180,9 +194,9 @@ def serving(order: Order, name: str, *, engine: str = "llama.cpp", context: int 
     }
 
 
-def add_golden(draft: Draft, order: Order) -> None:
-    """Put the golden prompts that the export recorded for the model file into the bundle."""
-    name = golden_name(order.found.path.name)
+def add_golden(draft: Draft, order: Order, model: str = "") -> None:
+    """Put the golden prompts that the export recorded for a file of its, "" the model file, into the bundle."""
+    name = golden_name(model or order.found.path.name)
     if name in order.built.outputs:
         shutil.copyfile(order.built.file(name), draft.folder / EXPECTED)
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from werkmeister.artefact import open_artefact
 from werkmeister.bases.find import find_same_base
 from werkmeister.chat import read_examples
-from werkmeister.delivery.adapter_target import PEFT, base_facts, write_peft
+from werkmeister.delivery.adapter_target import CONFIG, PEFT, base_facts, write_peft
 from werkmeister.delivery.bundle import (
     LICENCES,
     README,
@@ -24,6 +24,7 @@ from werkmeister.delivery.bundle import (
     made,
     making_bundle,
     serving,
+    trained_for,
     write_text,
 )
 from werkmeister.delivery.gguf_target import readme
@@ -94,7 +95,7 @@ def write_merged(order: Order, folder: Path) -> Base:
     """Write base + adapter as a checkpoint into `folder`; returns the base."""
     from werkmeister.building.checkpoint import write_checkpoint
 
-    trained = open_artefact(order.expert / "artefacts" / "train", "train", make_with="werkmeister train")
+    trained = trained_for(order)
     base = find_same_base(order.built.facts["base"], expert=order.expert, progress=order.progress)
     write_checkpoint(base, trained.path / "adapter", folder, order.progress)
     return base
@@ -114,8 +115,7 @@ def transformers_answers(order: Order, checkpoint: Path, base: Base) -> Sequence
 
 
 def _describe(draft: Draft, order: Order, base: Base) -> None:
-    trained = open_artefact(order.expert / "artefacts" / "train", "train")
-    rank = int(json.loads((trained.path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    rank = int(json.loads((draft.folder / PEFT / CONFIG).read_text(encoding="utf-8"))["r"])
     draft.facts["serving"] = serving(order, ".", engine="transformers", context=base.context_length) | {
         "template": digest(base.template)
     }

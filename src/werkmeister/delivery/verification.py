@@ -141,12 +141,10 @@ def _check_files(bundle: Path, outputs: Mapping[str, Mapping[str, Any]], advance
 def _check_description(bundle: Path, manifest: Mapping[str, Any]) -> None:
     """The model file has the template and the room that the manifest describes."""
     said = manifest["serving"]
-    if said["engine"] == "transformers":
-        template, context = (bundle / TEMPLATE).read_text(encoding="utf-8"), 0
+    if said["engine"] == "transformers" or manifest["kind"] == "adapter":
+        template, context = _template(bundle), 0
     else:
         header = read_gguf_header(bundle / said["file"])
-        if header.metadata.get("general.type") == "adapter":
-            return
         template = str(header.metadata.get("tokenizer.chat_template", ""))
         context = int(header.get("context_length", 0))
     problems = []
@@ -158,6 +156,11 @@ def _check_description(bundle: Path, manifest: Mapping[str, Any]) -> None:
         raise ArtefactError(
             f"the model in {bundle} is not the one described", problems=problems, hint="export it again"
         )
+
+
+def _template(bundle: Path) -> str:
+    """The chat template that lies beside a model, with its line ends as they are."""
+    return (bundle / TEMPLATE).read_bytes().decode("utf-8")
 
 
 def _replayed(found: Verification, manifest: Mapping[str, Any], base: Path | None, progress: Progress) -> Verification:
@@ -189,7 +192,7 @@ def _engine(bundle: Path, manifest: Mapping[str, Any], base: Path | None, progre
     if manifest["kind"] != "adapter" or base is None:
         return LlamaEngine(model)  # the room that is promised may be shorter than a golden prompt
     _same_base(base, manifest["base"])
-    return LlamaEngine(base, adapter=model, template=(bundle / TEMPLATE).read_text(encoding="utf-8"))
+    return LlamaEngine(base, adapter=model, template=_template(bundle))
 
 
 def _same_base(base: Path, said: Mapping[str, Any]) -> None:

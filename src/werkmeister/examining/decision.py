@@ -15,25 +15,15 @@ from typing import Any
 from werkmeister.artefact import Artefact
 from werkmeister.drawing import Point, point_chart
 from werkmeister.examining.marks import Marking
-from werkmeister.examining.results import estimate_of, gap, interval, paired, percent, points
+from werkmeister.examining.results import cost, estimate_of, gap, interval, paired, percent, points, span
 from werkmeister.examining.sitting import Sitting
 from werkmeister.machine import in_words
 
 NOT_MEASURED = "not measured"
-_COSTS = ("bytes", "load_seconds", "peak_memory", "prompt_tokens_per_second", "tokens_per_second", "joules")
+_COSTS = ("bytes", "peak_memory", "load_seconds", "prompt_tokens_per_second", "tokens_per_second", "joules")
 _COLUMNS = (
-    *(
-        "file",
-        "score",
-        "points to the best",
-        "KL (nats)",
-        "top-1 agreement",
-        "size",
-        "peak memory",
-        "load",
-        "prompt tokens/s",
-    ),
-    *("tokens/s", "joules an answer"),
+    *("file", "score", "points to the best", "KL (nats)", "top-1 agreement"),
+    *("size", "peak memory", "load", "prompt tokens/s", "tokens/s", "joules an answer"),
 )
 
 
@@ -79,14 +69,7 @@ def decision_table(decision: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[
         kl = "–" if row["kl"] is None else f"{row['kl']:.1e} ± {row['kl_error']:.0e}"
         agree = "–" if row["agree"] is None else f"{percent(row['agree'])} of {row['positions']}"
         told = (_marked(row, decision), interval({**row, "value": row["score"]}), _gap_words(row, decision["best"]), kl)
-        lines.append(
-            (
-                *told,
-                agree,
-                *(_cost(row, key) for key in (*_COSTS[:1], "peak_memory", "load_seconds")),
-                *(_cost(row, key) for key in _COSTS[3:]),
-            )
-        )
+        lines.append((*told, agree, *(cost(row, key, NOT_MEASURED) for key in _COSTS)))
     return _COLUMNS, tuple(lines)
 
 
@@ -116,21 +99,9 @@ def _score(found: Any) -> dict[str, Any]:
 
 
 def _gap_words(row: Mapping[str, Any], best: str) -> str:
-    gone = row["difference"]
-    if gone is None:
+    if row["difference"] is None:
         return "the best" if row["file"] == best else "–"
-    return f"{points(gone['value'])} ({points(gone['low'])} to {points(gone['high'])})"
-
-
-def _cost(row: Mapping[str, Any], key: str) -> str:
-    value = row[key]
-    if value is None:
-        return NOT_MEASURED
-    if key in ("bytes", "peak_memory"):
-        return in_words(value)
-    if key == "load_seconds":
-        return f"{value:.1f} s"
-    return f"{value:.2g}" if key == "joules" and value < 10 else f"{value:.0f}"
+    return span(row["difference"])
 
 
 def _why(found: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
@@ -149,11 +120,10 @@ def _why(found: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     below = found["rows"][found["rows"].index(chosen) + 1 :]
     for row in reversed([row for row in below if row["eligible"]]):
         gone = row["difference"]
-        span = f"{points(gone['value'])} points, {points(gone['low'])} to {points(gone['high'])}"
-        lost = gone["value"] < -found["margin"]
+        by = f"{points(gone['value'])} points, {points(gone['low'])} to {points(gone['high'])}"
         told.append(
-            f"{row['file']} is worse ({span})"
-            if lost
-            else f"{row['file']} may be worse by more than {margin} ({span}): more questions would tell (exam.limit)"
+            f"{row['file']} is worse ({by})"
+            if gone["high"] < 0 and gone["value"] < -found["margin"]
+            else f"{row['file']} may be worse by more than {margin} ({by}): more questions would tell (exam.limit)"
         )
     return "; ".join(told)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from werkmeister.artefact import Artefact, making, open_artefact, write_json
 from werkmeister.bases.find import find_same_base
@@ -34,6 +35,7 @@ from werkmeister.examining.sitting import Sitting, sit_apart, sit_exam
 from werkmeister.examining.statistics import CONFIDENCE
 from werkmeister.machine import read_machine
 from werkmeister.progress import Progress, Silent
+from werkmeister.served import served_by
 
 VERSION = 2
 
@@ -132,7 +134,7 @@ def exam(
         found |= _decided(sittings, marking, exported, settings, draft.facts, progress)
         if settings.forgetting and room.base and ADAPTER in names:
             found["forgetting"] = examine_forgetting(room.base, data, trained, draft.scratch, settings.seed, progress)
-        _write(draft.path, found, sittings)
+        _write(draft.path, found, sittings, _way(output, trained))
         draft.facts |= {"mark": marking.name, "headline": found["headline"], "pays": found["pays"]}
         draft.measures["rows"] = found["rows"]
     return open_artefact(output, "exam")
@@ -148,11 +150,10 @@ def _decided(
 ) -> dict[str, Any]:
     """The decision between the export's files, of which `facts` get what `served.served_file` reads."""
     decision = decide(sittings, marking, exported, settings.margin, settings.seed)
-    served = exported.settings.get("default") or (decision or {}).get("file") or exported.facts.get("default")
     if decision:
         facts["decision"] = {key: decision[key] for key in ("file", "why")}
         progress.say(f"the file to serve: {decision['why']}")
-    return {"default_file": served, "decision": decision}
+    return {"default_file": served_by(exported, decision).name, "decision": decision}
 
 
 def take_exam(
@@ -230,10 +231,16 @@ def _news(sitting: Sitting) -> str:
     return f"{sitting.name}: {', '.join(told)}"
 
 
-def _write(folder: Path, found: Mapping[str, Any], sittings: Sequence[Sitting]) -> None:
+def _way(output: Path, trained: Artefact) -> str:
+    """The link from the exam's report to that of the training beside it; "" where there is none."""
+    beside = trained.path.resolve().parent == output.resolve().parent
+    return f"../{quote(trained.path.name)}/report.html" if beside and "report.html" in trained.outputs else ""
+
+
+def _write(folder: Path, found: Mapping[str, Any], sittings: Sequence[Sitting], training: str) -> None:
     write_json(folder / "exam.json", found)
     answers = [row for sitting in sittings for row in answer_rows(sitting)]
     with (folder / "answers.jsonl").open("w", encoding="utf-8", newline="\n") as file:
         for row in answers:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    (folder / "report.html").write_text(page(found, answers), encoding="utf-8", newline="\n")
+    (folder / "report.html").write_text(page(found, answers, training=training), encoding="utf-8", newline="\n")

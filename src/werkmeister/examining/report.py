@@ -15,12 +15,13 @@ from werkmeister.examining.results import (
     ALL_PARTS,
     ONLY_PART,
     RIVALS,
+    cost,
     interval,
     on_part,
     only_abstention,
     part_of,
     percent,
-    points,
+    span,
 )
 from werkmeister.examining.sitting import Sitting
 from werkmeister.grounding import read_open_book
@@ -112,7 +113,7 @@ def exam_table(exam: Mapping[str, Any]) -> Table:
         asked = [str(row["n"]) for row in own.values() if row["mark"] == exam["mark"]]
         first, note = next(iter(own.values())), _note(exam, list(own.values()))
         told += [_refused(exam, name)] if refused else []
-        lines.append((name, *told, " + ".join(asked), note, *(_cost(first, key) for key in costs.values())))
+        lines.append((name, *told, " + ".join(asked), note, *(cost(first, key, _NONE) for key in costs.values())))
     return ("answerer", *columns, *([_REFUSED] if refused else []), "n", "note", *costs), tuple(lines)
 
 
@@ -128,10 +129,11 @@ def markdown(exam: Mapping[str, Any]) -> str:
     )
 
 
-def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> str:
+def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]], *, training: str = "") -> str:
     """The whole report as one HTML page without any reference to the network.
 
-    `exam` is the content of exam.json, `answers` that of answers.jsonl.
+    `exam` is the content of exam.json, `answers` that of answers.jsonl, `training` the way from here to the page of the
+    training, where there is one.
     """
     import jinja2
     from markupsafe import Markup
@@ -153,6 +155,7 @@ def page(exam: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> str:
         forgetting=exam.get("forgetting"),
         forgotten=_forgotten(exam.get("forgetting")),
         facts=_facts(exam),
+        training=training,
     )
 
 
@@ -164,10 +167,9 @@ def _forgotten(found: Mapping[str, Any] | None) -> Table | None:
     lines = [
         (row["answerer"], interval(row), f"{row['right']} of {row['n']}", _signed(row["nats"])) for row in found["rows"]
     ]
-    span = f"{points(gap['value'])} ({points(gap['low'])} to {points(gap['high'])})"
     change = f"{_signed(moved['value'])} ({_signed(moved['low'])} to {_signed(moved['high'])})"
     columns = ("answerer", "right answer likeliest", "n", "nats a token of the right answer")
-    return columns, (*lines, ("adapter − base", span, str(gap["n"]), change))
+    return columns, (*lines, ("adapter − base", span(gap), str(gap["n"]), change))
 
 
 def _signed(nats: float) -> str:
@@ -200,7 +202,7 @@ def _score(row: Mapping[str, Any] | None) -> str:
 
 def _gained(row: Mapping[str, Any] | None) -> str:
     gain = row["gain"] if row else None
-    return f"{points(gain['value'])} ({points(gain['low'])} to {points(gain['high'])})" if gain else _NONE
+    return span(gain) if gain else _NONE
 
 
 def _refused(exam: Mapping[str, Any], name: str) -> str:
@@ -208,15 +210,6 @@ def _refused(exam: Mapping[str, Any], name: str) -> str:
     own = [row for row in exam["rows"] if row["answerer"] == name]
     whole = next((row for row in own if row["part"] == ALL_PARTS), own[0])
     return interval(whole["refused"]) if whole["refused"] else _NONE
-
-
-def _cost(row: Mapping[str, Any], key: str) -> str:
-    value = row[key]
-    if value is None:
-        return _NONE
-    if key in ("bytes", "peak_memory"):
-        return in_words(value)
-    return {"load_seconds": f"{value:.1f} s", "first_token_seconds": f"{value * 1000:.0f} ms"}.get(key, f"{value:.0f}")
 
 
 def _note(exam: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from werkmeister.examining import clusters, statistics
 from werkmeister.examining.marks import Marking
 from werkmeister.examining.sitting import Answered, Sitting
 from werkmeister.examining.statistics import Difference, Estimate
+from werkmeister.machine import in_words
 
 ALL_PARTS = "all"
 ONLY_PART = "exam"
@@ -130,6 +131,26 @@ def interval(share: Mapping[str, Any]) -> str:
     """A share with its interval: 92.5 % (88.1–95.3)."""
     low, high = (percent(share[end]).removesuffix(" %") for end in ("low", "high"))
     return f"{percent(share['value'])} ({low}–{high})"
+
+
+def span(difference: Mapping[str, Any]) -> str:
+    """A difference of shares in points with its interval: −2.0 (−3.1 to −0.8)."""
+    value, low, high = (points(difference[key]) for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def cost(row: Mapping[str, Any], key: str, missing: str) -> str:
+    """What an answerer took of something, as people read it; `missing` where it was not measured."""
+    value = row[key]
+    if value is None:
+        return missing
+    if key in ("bytes", "peak_memory"):
+        return in_words(value)
+    if key == "load_seconds":
+        return f"{value:.1f} s"
+    if key == "first_token_seconds":
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.2g}" if key == "joules" and value < 10 else f"{value:.0f}"
 
 
 def percent(share: float) -> str:

@@ -27,10 +27,9 @@ const EDGE = ' \t\n-*•|#>.,;:!?"\'„“”«»()[]';
 
 /** A citation for every sentence of an answer: {sentence, support} with support "none", or with "verbatim" or "words"
  * {sentence, support, passage, place, start, end, quote} as well. Positions count whole characters, as Python does.
- * None for one of the `refusals`, and none without passages. */
-export function cite(answer, passages, question = '', refusals = []) {
-  const flat = (text) => text.toLowerCase().split(/\s+/).join(' ').trim();
-  if (!passages.length || refusals.some((refusal) => flat(answer).startsWith(flat(refusal).replace(/\.$/, '')))) return [];
+ * None for an answer of which `abstains` is true, and none without passages. */
+export function cite(answer, passages, question = '', abstains = () => false) {
+  if (!passages.length || abstains(answer)) return [];
   return sentences(answer).map(([start, end]) => {
     const sentence = [count(answer, start), count(answer, end)];
     const found = support(answer.slice(start, end), passages, question);

@@ -1,6 +1,7 @@
 // The documents of an expert in the page: finds the passages to answer from by their words, as the lexical half of
 // `werkmeister.consulting.library` does (BM25 with title and headings counted twice; the bar below which the documents
 // do not tell). Meaning is not searched here: that needs a second model.
+import { abstainer } from './abstaining.js';
 import { compounds, languageOf, stem, STOPS, terms, words } from './terms.js';
 
 const HEAD = 2;
@@ -24,15 +25,17 @@ const FURTHER = new Set(['more', 'else', 'another', 'further', 'same', 'again', 
 const AT_ONCE = 200; // passages read before the page may breathe
 
 export class Library {
-  /** Read {documents, passages, bar, off, language, served, labels, refusals}; a promise, since many passages take a moment. */
+  /** Read {documents, passages, bar, off, language, served, labels, refusals, own_words}; a promise, since many passages
+   * take a moment. */
   static async read(held) {
     const made = new Library(held);
     await made.#index();
     return made;
   }
 
-  constructor({ documents, passages, bar, off, language, served, labels, refusals }) {
+  constructor({ documents, passages, bar, off, language, served, labels, refusals, own_words: ownWords }) {
     Object.assign(this, { documents, passages, bar, off, language, served, labels, refusals });
+    this.abstains = abstainer(Object.values(refusals), ownWords);
     this.postings = new Map(); // term → [passage, occurrences in the head, in the body, …]
     this.lengths = new Float64Array(passages.length);
     this.named = []; // the terms of what each document is called

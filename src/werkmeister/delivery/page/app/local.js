@@ -95,7 +95,7 @@ export class LocalEngine {
       said(piece);
     };
     const facts = await this.#answer([...history, asked], { signal, said: heard, ...more });
-    const citations = cite(text, passages, question, Object.values(this.library.refusals));
+    const citations = cite(text, passages, question, this.library.abstains);
     return { ...facts, citations, passages: passages.map(({ id, place, text: held }) => ({ id, place, text: held })) };
   }
 
