@@ -18,6 +18,13 @@ _EXPERT = click.argument("expert", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 _SET = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
 _FILE = click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: the export's choice.")
+_DOCUMENTS = click.option(
+    "--document",
+    "documents",
+    multiple=True,
+    metavar="NAME",
+    help="Answer from this document of the library alone, as sources name it; may be given several times.",
+)
 _BUDGET = click.option(
     "--budget-tokens",
     type=int,
@@ -278,30 +285,34 @@ def review(expert: Path, overrides: tuple[str, ...], no_browser: bool, as_json: 
 @click.argument("question")
 @_SET
 @_FILE
+@_DOCUMENTS
 @_verb
-def ask(expert: Path, question: str, overrides: tuple[str, ...], file: str, as_json: bool) -> None:
+def ask(
+    expert: Path, question: str, overrides: tuple[str, ...], file: str, documents: tuple[str, ...], as_json: bool
+) -> None:
     """Put one question to the expert."""
     from werkmeister.consulting.expert import open_expert
     from werkmeister.pipeline import read_expert
     from werkmeister.talking import show_answer
 
     with open_expert(expert, settings=read_expert(expert, overrides).table("ask"), file=file) as opened:
-        show_answer(opened, question, as_json=as_json)
+        show_answer(opened.within(documents), question, as_json=as_json)
 
 
 @main.command()
 @_EXPERT
 @_SET
 @_FILE
+@_DOCUMENTS
 @_verb
-def chat(expert: Path, overrides: tuple[str, ...], file: str, as_json: bool) -> None:
+def chat(expert: Path, overrides: tuple[str, ...], file: str, documents: tuple[str, ...], as_json: bool) -> None:
     """Talk with the expert in the terminal; with --json, one question a line in and one JSON answer a line out."""
     from werkmeister.consulting.expert import open_expert
     from werkmeister.pipeline import read_expert
     from werkmeister.talking import talk
 
     with open_expert(expert, settings=read_expert(expert, overrides).table("ask"), file=file) as opened:
-        talk(opened, as_json=as_json)
+        talk(opened.within(documents), as_json=as_json)
 
 
 @main.command()

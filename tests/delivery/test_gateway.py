@@ -177,6 +177,21 @@ def test_a_library_puts_passages_before_the_question_in_the_trained_form():
         assert last_asked(gateway)[0][-1].content == "which colour?", "a bare text is continued as it is"
 
 
+def test_a_client_may_name_the_documents_that_it_stands_before(tmp_path):
+    shelves = library(tmp_path / "l.sqlite")
+    with running(expert(ScriptedEngine({}, otherwise="It holds."), library=shelves)) as gateway:
+        for device in ("acme-ax-100", "acme-ax-200"):
+            status, _, answer = gateway.chat("How is it reset?", documents=[f"manuals/{device}.md"])
+            found = {one["place"].split(",")[0] for one in answer["werkmeister"]["answers"][0]["passages"]}
+            assert (status, found) == (200, {f"manuals/{device}.md"})
+        status, _, refused = gateway.chat("How is it reset?", documents=["acme-ax-100.md"])
+        assert (status, refused["error"]["code"], refused["error"]["param"]) == (404, "document_not_found", "documents")
+        assert "manuals/acme-ax-100.md" in refused["error"]["message"]
+    with running(expert(ScriptedEngine({}, otherwise="It holds."))) as bare:
+        status, _, refused = bare.chat("How is it reset?", documents=["x.md"])
+        assert status == 404 and "no library" in refused["error"]["message"]
+
+
 def test_tools_are_refused_with_the_reason(client):
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     with pytest.raises(openai.BadRequestError) as caught:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,6 +100,9 @@ class Library(Protocol):
     def find(self, question: str, history: Conversation) -> Finding:
         """The passages to put before the question, the prompt's language, and whether the documents tell at all."""
 
+    def within(self, documents: Collection[str]) -> Library:
+        """Some of its documents alone; an unknown one is an ArtefactError that names those that are alike."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Expert:
@@ -115,6 +118,20 @@ class Expert:
     sampling: Sampling
     identity: str = ""
     library: Library | None = None
+
+    def within(self, documents: Collection[str]) -> Expert:
+        """The same expert, which looks into these documents of its library alone; into all where none is named.
+
+        Raises ArtefactError for a document that the library does not have, and where there is no library.
+        """
+        if not documents:
+            return self
+        if self.library is None:
+            raise ArtefactError(
+                f"{self.name} has no library whose documents could be named",
+                hint="werkmeister index EXPERT makes it of the expert's documents",
+            )
+        return replace(self, library=self.library.within(documents))
 
     def __enter__(self) -> Expert:
         return self

@@ -20,6 +20,7 @@ from werkmeister.consulting.finding import Finding
 from werkmeister.consulting.fusion import fuse, ranks
 from werkmeister.consulting.library_file import FORMAT, LIBRARY, passage_of, read_meta
 from werkmeister.consulting.naming import codes, parted
+from werkmeister.consulting.within import Within
 from werkmeister.consulting.words import STOPS, Compounds, language_of, stem, terms, words
 from werkmeister.errors import ArtefactError
 from werkmeister.passage import Passage
@@ -312,13 +313,19 @@ class SqliteLibrary:
             found.append((term, row[0] if row else 0))
         return found
 
+    def _alike(self, unknown: Sequence[str]) -> str:
+        import difflib
+
+        near = [name for one in unknown for name in difflib.get_close_matches(one, self.documents, 3, 0.4)]
+        return f"like it are: {', '.join(dict.fromkeys(near))}" if near else "name documents as their sources are named"
+
     def _ranges(self, documents: Collection[str]) -> list[tuple[int, int]] | None:
         if not documents:
             return None
         unknown = [name for name in documents if name not in self.documents]
         if unknown:
             raise ArtefactError(
-                f"the library has no document {', '.join(map(repr, unknown))}", hint="name them as the index does"
+                f"the library has no document {', '.join(map(repr, unknown))}", hint=self._alike(unknown)
             )
         merged: list[tuple[int, int]] = []
         for first, count in sorted(self.documents[name] for name in set(documents)):
@@ -327,21 +334,6 @@ class SqliteLibrary:
             else:
                 merged.append((first, count))
         return merged
-
-
-@dataclass(frozen=True)
-class Within:
-    """Some documents of a library: for a person who says which machine they stand before. Satisfies `expert.Library`.
-
-    No bar stands before them, since a question then need not name the device: the expert alone decides what they tell.
-    """
-
-    library: SqliteLibrary
-    documents: tuple[str, ...]
-
-    def find(self, question: str, history: Conversation = ()) -> Finding:
-        """As the whole library has it."""
-        return self.library.find(question, history, documents=self.documents)
 
 
 def _among(ranges: Sequence[tuple[int, int]] | None) -> tuple[str, list[int | str]]:

@@ -34,6 +34,7 @@ from werkmeister.delivery.rounds import Item, Round
 from werkmeister.delivery.schemas import EMBEDDING, check
 from werkmeister.delivery.settings import ServeSettings
 from werkmeister.engines.engine import Token
+from werkmeister.errors import ArtefactError
 
 _log = logging.getLogger(__name__)
 
@@ -169,11 +170,15 @@ class Gateway:
 
     async def _answered(self, request: Request, asked: Asked) -> Response:
         self._check_model(asked.model)
+        try:
+            expert = self.expert.within(asked.documents)
+        except ArtefactError as error:
+            raise Refusal(404, "document_not_found", f"{error.message}: {error.hint}", param="documents") from error
         reporter = Reporter(
-            id=f"{'chatcmpl' if asked.chat else 'cmpl'}-{secrets.token_hex(12)}", expert=self.expert, asked=asked
+            id=f"{'chatcmpl' if asked.chat else 'cmpl'}-{secrets.token_hex(12)}", expert=expert, asked=asked
         )
         whole = not asked.stream
-        made = Round(self.expert, asked.voices, self.dispatcher, request.scope["werkmeister.client"], whole)
+        made = Round(expert, asked.voices, self.dispatcher, request.scope["werkmeister.client"], whole)
         headers = {"x-request-id": reporter.id}
         keep = False
         try:

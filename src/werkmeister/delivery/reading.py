@@ -32,7 +32,7 @@ class Voice:
 class Asked:
     """What a client asked: the answers to make, `n` for each prompt in turn, and the form in which it wants them.
 
-    `model` is "" where the client names none.
+    `model` is "" where the client names none. `documents` are those of the library that it keeps to, () for all.
     """
 
     model: str
@@ -43,6 +43,7 @@ class Asked:
     logprobs: bool
     chat: bool
     tools: Tools | None = None
+    documents: tuple[str, ...] = ()
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -77,7 +78,8 @@ def read_chat(body: Mapping[str, Any], usual: Sampling, most_tokens: int, *, cal
     if tools is not None:
         sampling = replace(sampling, tools=tools.offered, schema=tools.schema())
     voices = [Voice(question=messages[-1].content, history=messages[:-1], sampling=sampling, bare=False)]
-    return replace(_asked(body, voices, chat=True, logprobs=wants), tools=tools)
+    asked = _asked(body, voices, chat=True, logprobs=wants)
+    return replace(asked, tools=tools, documents=tuple(body.get("documents") or ()))
 
 
 def read_completion(body: Mapping[str, Any], usual: Sampling, most_tokens: int) -> Asked:

@@ -150,6 +150,12 @@ CHAT: Schema = {
         },
         "tool_choice": _CHOICE,
         "parallel_tool_calls": _flag("whether the answer may be several calls"),
+        "documents": {
+            "type": ["array", "null"],
+            "maxItems": 256,
+            "items": {"type": "string", "minLength": 1},
+            "description": "Werkmeister's own: answer from these documents of the library alone, as sources name them",
+        },
         "logprobs": _flag("tell the log-probability of each token"),
         "top_logprobs": _whole(0, 20, "and of as many of the likeliest tokens at its place; needs logprobs"),
     },
