@@ -17,7 +17,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 _EXPERT = click.argument("expert", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 _SET = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
-_FILE = click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: export.default, else what the exam decided.")
+_FILE = click.option("--file", default="", help="Which file answers (Q8_0, Q4_K_M, …); default: what the exam decided.")
 _DOCUMENTS = click.option(
     "--document",
     "documents",
